@@ -1,0 +1,1 @@
+"""The kernel: messages, channels, sessions and identity; it knows nothing of learning."""

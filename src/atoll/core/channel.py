@@ -1,0 +1,268 @@
+"""Channels: the only way out of a site.
+
+A `Link` moves frames to one peer within one job; there are two kinds, memory and gRPC. A `Channel` over it moves
+typed messages, and every channel of a site passes the site's `Gate`, which refuses kinds that the running step
+has not declared and writes one audit line for each message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atoll.core.errors import AtollError, ConnectionLost, ProtocolError
+from atoll.core.message import M, Message, decode, encode, expect, kind_of
+from atoll.core.offload import offload
+
+HASH_INLINE = 1 << 16
+"""Messages above this many bytes are hashed in a worker thread."""
+
+
+class Incoming(Protocol):
+    """A frame that has begun to arrive."""
+
+    header: bytes
+
+    async def read(self, nbytes: int) -> NDArray[np.uint8]:
+        """Return the payload, which must be exactly `nbytes` long, or raise `ProtocolError`."""
+
+
+class Link(Protocol):
+    """Ordered frames to one peer within one job, on any number of named streams."""
+
+    peer: str
+
+    async def send(self, stream: str, header: bytes, parts: Sequence[memoryview]) -> None:
+        """Take a frame for delivery; wait while the peer's window is full. `parts` must not change afterwards."""
+
+    async def recv(self, stream: str) -> Incoming:
+        """Return the next frame of a stream as soon as its header is there."""
+
+    def abort(self, cause: AtollError) -> None:
+        """Make every pending and future call raise `cause`."""
+
+    async def close(self) -> None:
+        """Deliver what was taken, then let go of the connection."""
+
+
+@dataclass(frozen=True)
+class AuditLine:
+    """What the audit file says of one message."""
+
+    time: float
+    job: str
+    step: str
+    peer: str
+    direction: str
+    kind: str
+    bytes: int
+    sha256: str
+
+
+@dataclass
+class Gate:
+    """What a site lets out while a job runs, and the record of it.
+
+    Attributes:
+        site: This site's name.
+        job: The job's id.
+        allowed: Kinds that may leave or arrive now; `None` allows all (tests only).
+        step: The running step, for errors and audit lines.
+        timeout: Seconds that `recv` waits for a message before both sides fail; `None` waits for ever.
+        audit: Called with one line for each message.
+    """
+
+    site: str
+    job: str
+    allowed: frozenset[type[Message]] | None = frozenset()
+    step: str = ""
+    timeout: float | None = 600.0
+    audit: Callable[[AuditLine], None] = lambda line: None
+    traffic: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+    def check(self, kind: type[Message]) -> None:
+        """Refuse a kind that the running step has not declared."""
+        if self.allowed is not None and kind not in self.allowed:
+            raise ProtocolError(
+                f"step {self.step or '(none)'} has not declared {kind_of(kind)}; nothing was sent",
+                site=self.site,
+                step=self.step,
+                cure="Declare the kind, or its protocol, where the step starts.",
+            )
+
+    def record(self, peer: str, direction: str, kind: str, size: int, digest: str) -> None:
+        """Write the audit line of a message that left or arrived."""
+        key = (self.step, peer, direction)
+        self.traffic[key] = self.traffic.get(key, 0) + size
+        self.audit(AuditLine(time.time(), self.job, self.step, peer, direction, kind, size, digest))
+
+
+class Channel:
+    """An ordered, typed, audited pipe to one peer.
+
+    Args:
+        link: The transport.
+        gate: The site's exit control, shared by all its channels.
+        stream: Name of this channel's stream on the link.
+    """
+
+    def __init__(self, link: Link, gate: Gate, stream: str = "") -> None:
+        self.link, self.gate, self.stream = link, gate, stream
+
+    @property
+    def peer(self) -> str:
+        """The other site's name."""
+        return self.link.peer
+
+    def sub(self, name: str) -> Channel:
+        """Return an independent ordered stream to the same peer; both sides use the same name."""
+        return Channel(self.link, self.gate, f"{self.stream}/{name}" if self.stream else name)
+
+    async def send(self, message: Message) -> None:
+        """Send a message; return when the link has taken it.
+
+        Raises:
+            ProtocolError: The running step has not declared this kind, or the peer broke the protocol.
+            PeerFailed, ConnectionLost: The job has ended elsewhere, or the peer is gone.
+        """
+        self.gate.check(type(message))
+        step = self.gate.step
+        header, parts = encode(message)
+        size = len(header) + sum(part.nbytes for part in parts)
+        try:
+            if size < HASH_INLINE:
+                digest = _digest(header, parts)
+                await self.link.send(self.stream, header, parts)
+            else:
+                hashing = asyncio.ensure_future(offload(_digest, header, parts))
+                await self.link.send(self.stream, header, parts)
+                digest = await hashing
+        except AtollError as error:
+            raise error.located(site=self.gate.site, step=step) from error.__cause__
+        self.gate.record(self.peer, "sent", kind_of(type(message)), size, digest)
+
+    async def recv(self, kind: type[M], **shapes: Sequence[int]) -> M:
+        """Receive the next message, which must be of `kind` with arrays of the given shapes.
+
+        Args:
+            kind: The only kind accepted here.
+            shapes: The expected shape of each array field; a dimension may be `AtMost(limit)`.
+
+        Raises:
+            ProtocolError: Another kind or shape, a value that does not fit, or nothing within the gate's time-out.
+            PeerFailed, ConnectionLost: The job has ended elsewhere, or the peer is gone.
+        """
+        self.gate.check(kind)
+        step = self.gate.step
+        try:
+            async with asyncio.timeout(self.gate.timeout):
+                return await self._recv(kind, shapes)
+        except TimeoutError:
+            raise ProtocolError(
+                f"no {kind_of(kind)} from {self.peer} within {self.gate.timeout:g} s",
+                site=self.gate.site,
+                step=step,
+                cure=f"Ask {self.peer} whether its side is still running, or raise the job's time-out.",
+            ) from None
+        except AtollError as error:
+            raise error.located(site=self.gate.site, step=step) from error.__cause__
+
+    async def _recv(self, kind: type[M], shapes: Mapping[str, Sequence[int]]) -> M:
+        incoming = await self.link.recv(self.stream)
+        announced, size = expect(incoming.header, kind, shapes)
+        payload = await incoming.read(size)
+        total = len(incoming.header) + size
+        hashed = (incoming.header, [payload.data])
+        digest = _digest(*hashed) if total < HASH_INLINE else await offload(_digest, *hashed)
+        message = decode(incoming.header, payload, kind, announced)
+        self.gate.record(self.peer, "received", kind_of(kind), total, digest)
+        return message
+
+
+def _digest(header: bytes, parts: Sequence[memoryview]) -> str:
+    sha = hashlib.sha256(header)
+    for part in parts:
+        sha.update(part)
+    return sha.hexdigest()
+
+
+@dataclass
+class _MemoryFrame:
+    header: bytes
+    payload: bytes
+
+    async def read(self, nbytes: int) -> NDArray[np.uint8]:
+        if len(self.payload) != nbytes:
+            raise ProtocolError(f"a message announced {nbytes:,} bytes and carries {len(self.payload):,}")
+        return np.frombuffer(bytearray(self.payload), np.uint8)
+
+
+@dataclass
+class MemoryLink:
+    """One end of an in-process link; `other` is the end that receives what this one sends."""
+
+    peer: str
+    other: MemoryLink | None = None
+    waiting: dict[str, deque[_MemoryFrame]] = field(default_factory=dict)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    cause: AtollError | None = None
+    closed: bool = False
+
+    async def send(self, stream: str, header: bytes, parts: Sequence[memoryview]) -> None:
+        if self.cause:
+            raise self.cause
+        if self.other is None or self.closed or self.other.closed:
+            raise ConnectionLost(f"the link to {self.peer} is closed")
+        self.other.deliver(stream, _MemoryFrame(header, b"".join(parts)))
+        await asyncio.sleep(0)
+
+    def deliver(self, stream: str, frame: _MemoryFrame) -> None:
+        """Put a frame where `recv` finds it."""
+        self.waiting.setdefault(stream, deque()).append(frame)
+        self.arrived.set()
+
+    async def recv(self, stream: str) -> Incoming:
+        while True:
+            if self.cause:
+                raise self.cause
+            if self.waiting.get(stream):
+                return self.waiting[stream].popleft()
+            if self.closed or self.other is None or self.other.closed:
+                raise ConnectionLost(f"{self.peer} has closed the link")
+            self.arrived.clear()
+            await self.arrived.wait()
+
+    def abort(self, cause: AtollError) -> None:
+        self.cause = self.cause or cause
+        self.arrived.set()
+
+    async def close(self) -> None:
+        self.closed = True
+        self.arrived.set()
+        if self.other:
+            self.other.arrived.set()
+
+
+def memory_links(a: str = "a", b: str = "b") -> tuple[MemoryLink, MemoryLink]:
+    """Return the two ends of an in-process link between sites `a` and `b`: first `a`'s end, then `b`'s."""
+    at_a, at_b = MemoryLink(b), MemoryLink(a)
+    at_a.other, at_b.other = at_b, at_a
+    return at_a, at_b
+
+
+def memory_pair(a: str = "a", b: str = "b", *, timeout: float = 5.0, **gate: Any) -> tuple[Channel, Channel]:
+    """Return a pair of channels within one process, for tests; all kinds are allowed unless `allowed` is given."""
+    at_a, at_b = memory_links(a, b)
+    gate = {"allowed": None, **gate}
+    return (
+        Channel(at_a, Gate(a, "test", timeout=timeout, **gate)),
+        Channel(at_b, Gate(b, "test", timeout=timeout, **gate)),
+    )

@@ -1,0 +1,186 @@
+"""A site's view of one running job: its peers, its running step, and how the job ends for everybody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+
+from atoll.core.channel import Channel, Gate, Link
+from atoll.core.errors import AtollError, PeerFailed, ProtocolError
+from atoll.core.message import Message
+from atoll.core.protocol import Protocol
+
+FAREWELL = 5.0
+"""Seconds given to telling the peers that this site has failed."""
+
+
+class Notice(Message, frozen=True):
+    """How a site's part of the job ended: done, or failed with a cause that peers may read."""
+
+    done: bool
+    what: str = ""
+    site: str = ""
+    step: str = ""
+    column: str = ""
+    cure: str = ""
+
+
+def _no_progress(what: str, done: int, total: int) -> None:
+    return
+
+
+class Session:
+    """Who I am, who my peers are, and what may leave now; passed, never global.
+
+    Used as an async context manager around the job's steps. A clean exit waits until every site has
+    acknowledged; an error is told to every peer, and each of them ends with the same cause.
+
+    Args:
+        gate: The site's exit control for this job.
+        links: A link to every peer.
+        hub: The site that is linked to all others; it collects the acknowledgements.
+        progress: Called with (what, done, total) by long work.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        links: Mapping[str, Link],
+        *,
+        hub: str,
+        progress: Callable[[str, int, int], None] = _no_progress,
+    ) -> None:
+        self.gate, self.links, self.hub, self.progress = gate, dict(links), hub, progress
+        self.peers: Mapping[str, Channel] = {site: Channel(link, gate) for site, link in self.links.items()}
+        notices = replace(gate, allowed=frozenset({Notice}), timeout=None, step="end", traffic=gate.traffic)
+        self._notices = {site: Channel(link, notices, "end") for site, link in self.links.items()}
+        self._done: dict[str, asyncio.Future[None]] = {}
+        self._watchers: list[asyncio.Task[None]] = []
+
+    @property
+    def site(self) -> str:
+        """This site's name."""
+        return self.gate.site
+
+    @property
+    def job(self) -> str:
+        """The job's id."""
+        return self.gate.job
+
+    @contextmanager
+    def step(
+        self, name: str, *, uses: Iterable[Protocol] = (), kinds: Iterable[type[Message]] = ()
+    ) -> Iterator[Session]:
+        """Declare what may cross the border while a step runs.
+
+        Args:
+            name: The step's name, for audit lines and errors.
+            uses: Protocols of the step.
+            kinds: Further kinds of message.
+        """
+        before = (self.gate.step, self.gate.allowed)
+        self.gate.step = name
+        self.gate.allowed = frozenset(kinds).union(*(protocol.kinds for protocol in uses))
+        try:
+            yield self
+        except AtollError as error:
+            error.located(site=self.site, step=name)
+            raise
+        finally:
+            self.gate.step, self.gate.allowed = before
+
+    async def __aenter__(self) -> Session:
+        loop = asyncio.get_running_loop()
+        self._done = {site: loop.create_future() for site in self.links}
+        self._watchers = [asyncio.create_task(self._watch(site)) for site in self.links]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self._acknowledge()
+            elif not isinstance(error, PeerFailed):
+                await self._tell(_notice(error, self.site, self.gate.step))
+        finally:
+            for task in self._watchers:
+                task.cancel()
+            await asyncio.gather(*self._watchers, return_exceptions=True)
+            await asyncio.gather(*(link.close() for link in self.links.values()), return_exceptions=True)
+
+    async def _watch(self, site: str) -> None:
+        try:
+            notice = await self._notices[site].recv(Notice)
+        except AtollError as error:
+            self._settle(site, error)
+            return
+        if notice.done:
+            self._settle(site, None)
+            return
+        where = {"site": notice.site or site, "step": notice.step, "column": notice.column}
+        cause = PeerFailed(notice.what, cure=notice.cure, **where)
+        await self._tell(notice, but=site)
+        for other, link in self.links.items():
+            link.abort(cause)
+            self._settle(other, cause)
+
+    def _settle(self, site: str, error: AtollError | None) -> None:
+        future = self._done[site]
+        if future.done():
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+            future.exception()
+
+    async def _acknowledge(self) -> None:
+        if self.site == self.hub:
+            await self._all_done()
+            await self._say(Notice(done=True), list(self.links))
+            return
+        await self._say(Notice(done=True), list(self.links))
+        await self._all_done()
+
+    async def _all_done(self) -> None:
+        try:
+            async with asyncio.timeout(self.gate.timeout):
+                await asyncio.gather(*self._done.values())
+        except TimeoutError:
+            late = ", ".join(site for site, future in self._done.items() if not future.done())
+            error = ProtocolError(f"{late} did not acknowledge the end of the job", site=self.site, step="end")
+            await self._tell(_notice(error, self.site, "end"))
+            raise error from None
+        except PeerFailed:
+            raise
+        except AtollError as error:
+            await self._tell(_notice(error, self.site, "end"))
+            raise
+
+    async def _tell(self, notice: Notice, but: str = "") -> None:
+        """Tell every peer how it ended; a peer that cannot be told notices by its own time-out."""
+        try:
+            async with asyncio.timeout(FAREWELL):
+                await asyncio.gather(
+                    *(self._say(notice, [site]) for site in self.links if site != but), return_exceptions=True
+                )
+        except TimeoutError:
+            return
+
+    async def _say(self, notice: Notice, sites: list[str]) -> None:
+        for site in sites:
+            await self._notices[site].send(notice)
+
+
+def _notice(error: BaseException, site: str, step: str) -> Notice:
+    if isinstance(error, AtollError):
+        where = {"site": error.site or site, "step": error.step or step, "column": error.column}
+        return Notice(False, error.what, cure=error.cure, **where)
+    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+        return Notice(False, "the job was stopped by its operator", site, step)
+    what = f"an internal error ({type(error).__name__}) ended the job"
+    return Notice(False, what, site, step, cure=f"The details are in the log of {site}.")

@@ -1,0 +1,101 @@
+import asyncio
+
+import pytest
+
+from atoll.core.channel import Gate, memory_links
+from atoll.core.errors import AtollError, ConnectionLost, InputError, PeerFailed, ProtocolError
+from atoll.core.message import Message
+from atoll.core.session import Session
+
+
+class Word(Message, frozen=True):
+    text: str
+
+
+def star(timeout=2.0):
+    """A bank linked to two partners, as three sessions."""
+    ends = {site: memory_links("bank", site) for site in ("telco", "agency")}
+    bank = Session(Gate("bank", "j", timeout=timeout), {site: pair[0] for site, pair in ends.items()}, hub="bank")
+    others = [Session(Gate(site, "j", timeout=timeout), {"bank": pair[1]}, hub="bank") for site, pair in ends.items()]
+    return [bank, *others]
+
+
+def run_star(*bodies, timeout=2.0):
+    async def one(session, body):
+        async with session:
+            with session.step("talk", kinds=[Word]):
+                return await body(session)
+
+    async def everybody():
+        sites = star(timeout)
+        return await asyncio.wait_for(
+            asyncio.gather(*(one(s, b) for s, b in zip(sites, bodies, strict=True)), return_exceptions=True), 10
+        )
+
+    return asyncio.run(everybody())
+
+
+async def hub(session):
+    return [(await peer.recv(Word)).text for peer in session.peers.values()]
+
+
+async def speak(session):
+    await session.peers["bank"].send(Word(session.site))
+    return "ok"
+
+
+def test_a_job_is_done_when_all_have_acknowledged():
+    assert run_star(hub, speak, speak) == [["telco", "agency"], "ok", "ok"]
+
+
+def test_nobody_is_done_when_one_site_fails_late():
+    async def late_failure(session):
+        await speak(session)
+        raise InputError("the disk is full", site="agency", column="income", cure="Free some space.", detail="/secret")
+
+    ends = run_star(hub, speak, late_failure)
+    assert isinstance(ends[2], InputError)
+    for end in ends[:2]:
+        assert isinstance(end, PeerFailed)
+        assert (end.what, end.site, end.step, end.column) == ("the disk is full", "agency", "talk", "income")
+        assert "Free some space" in str(end)
+        assert "/secret" not in str(end)
+
+
+def test_an_internal_error_is_told_without_its_details():
+    async def bug(session):
+        raise KeyError("Alice's income")
+
+    ends = run_star(hub, speak, bug)
+    assert isinstance(ends[2], KeyError)
+    assert isinstance(ends[0], PeerFailed)
+    assert "internal error (KeyError)" in str(ends[0])
+    assert "Alice" not in str(ends[0]) + str(ends[1])
+
+
+def test_a_site_that_is_silent_ends_everybody():
+    async def silent(session):
+        await session.links["bank"].recv("a stream on which nothing comes")
+
+    ends = run_star(hub, speak, silent, timeout=0.1)
+    assert isinstance(ends[0], ProtocolError)
+    assert "agency" in str(ends[0])
+    assert all(isinstance(end, AtollError) for end in ends)
+
+
+def test_a_lost_peer_is_told_to_the_others():
+    async def vanish(session):
+        await session.links["bank"].close()
+        return await session.peers["bank"].recv(Word)
+
+    ends = run_star(hub, speak, vanish)
+    assert isinstance(ends[0], ConnectionLost)
+    assert isinstance(ends[1], PeerFailed)
+
+
+def test_a_step_declares_what_may_leave_and_forgets_it_afterwards():
+    session = star()[0]
+    with session.step("talk", kinds=[Word]):
+        session.gate.check(Word)
+    with pytest.raises(ProtocolError, match="has not declared"):
+        session.gate.check(Word)
