@@ -1,0 +1,8 @@
+"""Benchmarks as commands: `python -m bench NAME [--size small|medium|large]`.
+
+Each `bench/NAME.py` puts our figure beside a peer's and beside the limit (what the same machine does with pooled
+data, plain text or a bare library), in one run. `bench.harness` is what they share.
+"""
+
+# In the order in which `python -m bench all` runs them: cheap first.
+NAMES = ("channel", "ecdh", "product", "trees", "demo")
