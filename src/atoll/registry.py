@@ -1,0 +1,32 @@
+"""Where everything that can be found by name is listed: protocols, and modules with kernels to compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from atoll.core.protocol import Protocol
+
+PROTOCOL_MODULES = (
+    "atoll.protocols.ecdh_intersection",
+    "atoll.protocols.fixed_matrix_product.protocol",
+    "atoll.protocols.oblivious_choice",
+    "atoll.protocols.oblivious_transfer",
+    "atoll.learn.vertical.trees.protocol",
+)
+"""Modules that define a `PROTOCOL`."""
+
+
+def protocols() -> Mapping[str, Protocol]:
+    """Return every protocol by name, in alphabetical order."""
+    found = [import_module(module).PROTOCOL for module in PROTOCOL_MODULES]
+    return {protocol.name: protocol for protocol in sorted(found, key=lambda protocol: protocol.name)}
+
+
+def kernels() -> Mapping[str, Callable[[], None]]:
+    """Return, for every module with compiled kernels, the function that compiles them."""
+    return {module: import_module(module).warm for module in KERNEL_MODULES}
+
+
+KERNEL_MODULES = ("atoll.crypto.random", "atoll.crypto.tmmo")
+"""Modules that define `warm()`; a test finds the ones that are missing here."""
