@@ -51,7 +51,7 @@ class FixedKey:
     def __init__(self, key: bytes) -> None:
         if len(key) != 16:
             raise ValueError(f"an AES-128 key has 16 bytes, got {len(key)}")
-        self._cipher = Cipher(algorithms.AES(key), modes.ECB())
+        self._cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - a permutation to hash with, not an encryption
         self._local = threading.local()
 
     def encrypt_into(self, source: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:

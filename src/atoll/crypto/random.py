@@ -20,15 +20,15 @@ class Rng:
     """A cryptographically strong stream of numbers; safe to use from several threads.
 
     Args:
-        key: 32 secret bytes.  Two generators with one key give one stream, so only tests pass a chosen key.
+        key: 32 (or 16) secret bytes.  Two generators with one key give one stream, so only tests pass a chosen key.
 
     Raises:
-        ValueError: The key does not have 32 bytes.
+        ValueError: The key has neither 32 nor 16 bytes.
     """
 
     def __init__(self, key: bytes) -> None:
-        if len(key) != _KEY_BYTES:
-            raise ValueError(f"a generator's key has {_KEY_BYTES} bytes, got {len(key)}")
+        if len(key) not in (16, _KEY_BYTES):
+            raise ValueError(f"a generator's key has 16 or {_KEY_BYTES} bytes, got {len(key)}")
         self._stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
         self._lock = threading.Lock()
         self._pid = os.getpid()
