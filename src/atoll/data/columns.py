@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Column", "Columns", "I64", "Kind"]
+__all__ = ["I64", "Column", "Columns", "Kind"]
 
 I64 = NDArray[np.int64]
 Kind = Literal["numeric", "categorical"]

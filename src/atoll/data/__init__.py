@@ -1,0 +1,1 @@
+"""A site's own tables: where they lie, what they hold, and typed columns out of them."""
