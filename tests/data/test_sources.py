@@ -13,7 +13,15 @@ from atoll.core.errors import InputError
 from atoll.data.catalogue import Catalogue
 from atoll.data.sources import Source, duplicates, infer, read
 
-AWKWARD = b'\xef\xbb\xbf"id","a b",c,d,zip\r\n"001",1.5,"x, y",2001-02-03,010\r\n002,,"q""z",,001\r\n003,2, NA ,1970-01-02,999\r\n'
+AWKWARD = b"\r\n".join(
+    [
+        b'\xef\xbb\xbf"id","a b",c,d,zip',
+        b'"001",1.5,"x, y",2001-02-03,010',
+        b'002,,"q""z",,001',
+        b"003,2, NA ,1970-01-02,999",
+        b"",
+    ]
+)
 
 
 def write(folder: Path, content: bytes, name: str = "loans.csv") -> Path:
