@@ -1,0 +1,1 @@
+"""Protection profiles: what a job promises about its process and its results."""
