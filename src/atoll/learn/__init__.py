@@ -1,0 +1,1 @@
+"""Models: learning over rows or columns that stay at their sites."""

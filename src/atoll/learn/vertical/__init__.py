@@ -1,0 +1,1 @@
+"""Learning where sites hold different columns of the same rows."""
