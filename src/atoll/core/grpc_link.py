@@ -1,0 +1,302 @@
+"""Links over gRPC with mutual TLS 1.3, on one port per site.
+
+Of two sites one dials and one listens, so only one of them must be reachable. Both accept exactly the
+certificates on the cards they trust. A connection carries one link: one job between two sites.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Iterable
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from atoll.core.delivery import UNIT_LIMIT, Hello, SteadyLink
+from atoll.core.errors import AtollError, ConnectionLost, ContractError, IdentityError, ProtocolError
+from atoll.core.identity import Card, Site, certificates, dns_name
+
+METHOD = "/atoll.Link/Units"
+
+ATTEMPT = 10.0
+"""Seconds for one attempt to connect, and for the peer's first words."""
+
+RETRY = (0.05, 1.0)
+"""First and longest pause between attempts, in seconds."""
+
+TLS13_ONLY = "ECDHE-RSA-AES128-GCM-SHA256"
+"""gRPC's Python has no switch for the TLS version. Our certificates are ECDSA, and this, the only TLS 1.2 suite
+that gRPC is left with, needs RSA: so no TLS 1.2 handshake can succeed. TLS 1.3 suites are not affected."""
+
+_log = logging.getLogger("atoll.link")
+
+
+class Endpoint:
+    """A site's one door: dials other sites, and listens for those that dial.
+
+    Args:
+        site: This site.
+        listen: host:port to listen on; port 0 takes a free one; empty only dials.
+        join_within: Seconds that `link` waits for a peer to join a job.
+        lost_after: Seconds without a connection after which a link fails at both sides.
+    """
+
+    def __init__(self, site: Site, *, listen: str = "", join_within: float = 300.0, lost_after: float = 30.0) -> None:
+        self.site, self.listen, self.join_within, self.lost_after = site, listen, join_within, lost_after
+        self.port = 0
+        self._server: Any = None
+        self._known: dict[bytes, str] = {}
+        self._members: dict[str, set[str]] = {}
+        self._links: dict[tuple[str, str], SteadyLink] = {}
+        self._dialling: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Endpoint:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            IdentityError: No other site is trusted yet.
+            ConnectionLost: The port is taken.
+        """
+        if not self.listen:
+            return
+        grpc = _grpc()
+        cards = self.site.trusted()
+        if not cards:
+            raise IdentityError(
+                "no other site is trusted yet", site=self.site.name, cure="Run `atoll site trust FILE` with a card."
+            )
+        self._known = {_der(card): name for name, card in cards.items()}
+        pair = (self.site.key_pem, self.site.card.certificate.encode())
+        credentials = grpc.ssl_server_credentials([pair], certificates(cards), require_client_auth=True)
+        self._server = grpc.aio.server(options=_options())
+        service, method = METHOD.strip("/").split("/")
+        handler = grpc.stream_stream_rpc_method_handler(self._serve)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+        try:
+            self.port = self._server.add_secure_port(self.listen, credentials)
+            await self._server.start()
+        except RuntimeError:
+            raise ConnectionLost(
+                f"{self.listen} cannot be listened on",
+                site=self.site.name,
+                cure="Another program uses the port, or the host name is not this machine's: choose another one.",
+            ) from None
+
+    def admit(self, job: str, sites: Iterable[str]) -> None:
+        """Name all members of a job, before their links are made; every other site is refused for it."""
+        self._members.setdefault(job, set()).update(sites)
+
+    async def link(self, job: str, peer: Card, *, dial: bool) -> SteadyLink:
+        """Connect to a peer for a job; return when it has joined.
+
+        Args:
+            job: The job's id, the same at both sites.
+            peer: The peer's card.
+            dial: Whether this site dials; exactly one of the two must.
+
+        Raises:
+            ConnectionLost: The peer did not join in time.
+            ContractError: The peer refuses this site for the job.
+            IdentityError: The peer's certificate is not the one on its card, or it does not trust ours.
+        """
+        link = SteadyLink(
+            peer.name, job, address=peer.address, join_within=self.join_within, lost_after=self.lost_after
+        )
+        self.admit(job, [peer.name])
+        self._links[job, peer.name] = link
+        if dial:
+            task = asyncio.create_task(self._dial(link, peer))
+            self._dialling.add(task)
+            task.add_done_callback(self._dialling.discard)
+        await link.joined.wait()
+        if link.cause:
+            raise link.cause.located(site=self.site.name)
+        return link
+
+    async def close(self) -> None:
+        """Close all links and stop listening."""
+        await asyncio.gather(*(link.close() for link in self._links.values()))
+        for task in self._dialling:
+            task.cancel()
+        await asyncio.gather(*self._dialling, return_exceptions=True)
+        if self._server:
+            await self._server.stop(0.5)
+            self._server = None
+
+    # --- the side that listens -----------------------------------------------------------------------------------
+
+    async def _serve(self, _units: object, context: Any) -> None:
+        grpc = _grpc()
+        code = grpc.StatusCode
+        name = self._known.get(_der_of(context.auth_context()["x509_pem_cert"][0]))
+        if name is None:
+            await context.abort(code.UNAUTHENTICATED, "this certificate is not on a trusted card")
+            return
+        try:
+            async with asyncio.timeout(ATTEMPT):
+                hello = _hello(await context.read())
+        except (TimeoutError, ProtocolError):
+            await context.abort(code.INVALID_ARGUMENT, "the first words could not be read")
+            return
+        if name not in self._members.get(hello.job, {name}):
+            _log.warning("refused %s for job %s: it is not a member", name, hello.job[:80])
+            await context.abort(code.PERMISSION_DENIED, f"{name} is not a member of job {hello.job[:80]}")
+        link = self._links.get((hello.job, name))
+        if link is None:
+            await context.abort(code.NOT_FOUND, "the job is not open here yet")
+            return
+        try:
+            if link.broken or link.over:
+                raise ConnectionLost(f"job {hello.job[:80]} has ended at {self.site.name}")
+            link.greet(hello)
+        except ConnectionLost as error:
+            await context.abort(code.FAILED_PRECONDITION, error.what)
+        await link.detach()
+        await context.write(msgspec.json.encode(link.hello()))
+        await link.run(_ServerPipe(context), hello)
+
+    # --- the side that dials -------------------------------------------------------------------------------------
+
+    async def _dial(self, link: SteadyLink, peer: Card) -> None:
+        pause, longest = RETRY
+        while not (link.over or link.broken or link.peer_ended):
+            try:
+                if await self._connect(link, peer):
+                    pause = RETRY[0]
+            except AtollError as error:
+                link.fail(error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
+
+    async def _connect(self, link: SteadyLink, peer: Card) -> bool:
+        """Make one connection and use it till it breaks; return whether it came about."""
+        grpc = _grpc()
+        pair = (self.site.key_pem, self.site.card.certificate.encode())
+        credentials = grpc.ssl_channel_credentials(peer.certificate.encode(), *pair)
+        name = ("grpc.ssl_target_name_override", dns_name(peer.name))
+        async with grpc.aio.secure_channel(peer.address, credentials, options=[*_options(), name]) as channel:
+            call = channel.stream_stream(METHOD)()
+            try:
+                async with asyncio.timeout(ATTEMPT):
+                    await call.write(msgspec.json.encode(link.hello()))
+                    hello = _hello(await call.read())
+            except TimeoutError:
+                return False
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                _refused(await call.code(), await call.details(), peer, link.job)
+                return False
+            link.greet(hello)
+            await link.run(_ClientPipe(call), hello)
+            return True
+
+
+class _ServerPipe:
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+    async def write(self, unit: bytes) -> None:
+        await _or_gone(self.context.write(unit))
+
+    async def read(self) -> bytes | None:
+        return _unit(await self.context.read())
+
+
+class _ClientPipe:
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    async def write(self, unit: bytes) -> None:
+        await _or_gone(self.call.write(unit))
+
+    async def read(self) -> bytes | None:
+        try:
+            return _unit(await _or_gone(self.call.read()))
+        except OSError:
+            return None
+
+
+async def _or_gone(work: Awaitable[Any]) -> Any:
+    """Turn gRPC's ways of saying that a connection has ended into `OSError`."""
+    grpc = _grpc()
+    try:
+        return await work
+    except (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError) as cause:
+        raise OSError(str(cause)) from None
+
+
+def _unit(read: Any) -> bytes | None:
+    return read if isinstance(read, bytes) else None
+
+
+def _refused(code: Any, details: str, peer: Card, job: str) -> None:
+    """Raise where trying again cannot help."""
+    match code.name:
+        case "PERMISSION_DENIED":
+            raise ContractError(
+                f"{peer.name} refuses this site for job {job!r}: {details}",
+                cure="All sites must run the same job document, with this site among its members.",
+            )
+        case "FAILED_PRECONDITION":
+            raise ConnectionLost(f"{peer.name} refuses to go on: {details}", cure="Start the job again at every site.")
+        case "UNAUTHENTICATED" | "INVALID_ARGUMENT":
+            raise IdentityError(f"{peer.name} refuses this site: {details}", cure="Exchange cards again.")
+
+
+def _hello(unit: Any) -> Hello:
+    try:
+        return msgspec.json.decode(unit, type=Hello)
+    except (msgspec.MsgspecError, TypeError):
+        raise ProtocolError("the peer's first words could not be read") from None
+
+
+def _der(card: Card) -> bytes:
+    return card.x509.public_bytes(Encoding.DER)
+
+
+def _der_of(pem: bytes) -> bytes:
+    return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+
+
+def _options() -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", 2 * UNIT_LIMIT),
+        ("grpc.max_send_message_length", 2 * UNIT_LIMIT),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.max_frame_size", 1 << 20),
+    ]
+
+
+def _grpc() -> Any:
+    """Load gRPC so that it can speak TLS 1.3 only.
+
+    Raises:
+        IdentityError: gRPC was loaded before, with other settings.
+    """
+    name = "GRPC_SSL_CIPHER_SUITES"
+    if "grpc" in sys.modules and os.environ.get(name) != TLS13_ONLY:
+        raise IdentityError(
+            "gRPC was loaded before Atoll could restrict it to TLS 1.3", cure=f"Set {name}={TLS13_ONLY} at the start."
+        )
+    os.environ[name] = TLS13_ONLY
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    import grpc
+    import grpc.aio
+
+    return grpc
