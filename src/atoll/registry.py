@@ -28,5 +28,10 @@ def kernels() -> Mapping[str, Callable[[], None]]:
     return {module: import_module(module).warm for module in KERNEL_MODULES}
 
 
-KERNEL_MODULES = ("atoll.crypto.random", "atoll.crypto.tmmo")
+KERNEL_MODULES = (
+    "atoll.crypto.bit_transpose",
+    "atoll.crypto.random",
+    "atoll.crypto.ristretto",
+    "atoll.crypto.tmmo",
+)
 """Modules that define `warm()`; a test finds the ones that are missing here."""

@@ -29,7 +29,7 @@ def expand(key: bytes, nbytes: int, nonce: bytes = bytes(16)) -> NDArray[np.uint
     if len(key) != 16:
         raise ValueError(f"an AES-128 key has 16 bytes, got {len(key)}")
     out = np.zeros(nbytes, np.uint8)
-    Cipher(algorithms.AES(key), modes.CTR(nonce)).encryptor().update_into(out, out)
+    Cipher(algorithms.AES(key), modes.CTR(nonce)).encryptor().update_into(out.data, out.data)
     return out
 
 
@@ -67,7 +67,7 @@ class FixedKey:
         encryptor = getattr(self._local, "encryptor", None)
         if encryptor is None:
             encryptor = self._local.encryptor = self._cipher.encryptor()
-        encryptor.update_into(source.reshape(-1).view(np.uint8), _with_slack(out))
+        encryptor.update_into(source.reshape(-1).view(np.uint8).data, _with_slack(out).data)
 
 
 def _with_slack(out: NDArray[np.uint64]) -> NDArray[np.uint8]:

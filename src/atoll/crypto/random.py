@@ -55,7 +55,7 @@ class Rng:
         out = np.zeros(shape, np.uint8)
         flat = out.reshape(-1)
         with self._lock:
-            self._stream.update_into(flat, flat)
+            self._stream.update_into(flat.data, flat.data)
         return out
 
     def bytes(self, n: int) -> bytes:

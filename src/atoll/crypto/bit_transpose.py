@@ -1,0 +1,68 @@
+"""Tall bit matrices for oblivious-transfer extension: 128 columns of bits become one 128-bit string a row."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atoll.crypto.jit import njit
+
+Columns = NDArray[np.uint64]
+"""(128, w): bit j % 64 of word j // 64 in row i is bit i of string j."""
+
+
+@njit
+def _transpose64(block: NDArray[np.uint64]) -> None:
+    """Transpose a 64 × 64 bit matrix in place (Warren, Hacker's Delight, section 7-3)."""
+    size, low = np.uint64(32), np.uint64(0xFFFFFFFF)
+    while size > np.uint64(0):
+        step = np.int64(size)
+        for start in range(0, 64, 2 * step):
+            for k in range(start, start + step):
+                swap = ((block[k] >> size) ^ block[k + step]) & low
+                block[k] ^= swap << size
+                block[k + step] ^= swap
+        size >>= np.uint64(1)
+        low ^= low << size
+
+
+@njit
+def strings_of(columns: Columns, out: NDArray[np.uint64]) -> None:
+    """Transpose 128 columns into strings.
+
+    Args:
+        columns: (128, w) uint64.
+        out: Room for the strings, (64·w, 2) uint64: words 0 and 1 hold bits 0 to 63 and 64 to 127.
+    """
+    block = np.empty(64, np.uint64)
+    for b in range(columns.shape[1]):
+        for half in range(2):
+            for i in range(64):
+                block[i] = columns[64 * half + i, b]
+            _transpose64(block)
+            for i in range(64):
+                out[64 * b + i, half] = block[i]
+
+
+@njit
+def masked_columns(zero: Columns, one: Columns, choices: NDArray[np.uint64], out: Columns) -> None:
+    """Write u_i = t_i ⊕ G(k_i^1) ⊕ r, the receiver's message of an extension; t = `zero`, G(k^1) = `one`."""
+    for i in range(zero.shape[0]):
+        for w in range(zero.shape[1]):
+            out[i, w] = zero[i, w] ^ one[i, w] ^ choices[w]
+
+
+@njit
+def corrected_columns(columns: Columns, received: Columns, chosen: NDArray[np.uint64]) -> None:
+    """Turn G(k_i^Δ_i) into q_i = G(k_i^Δ_i) ⊕ Δ_i·u_i in place; chosen[i] has all bits Δ_i."""
+    for i in range(columns.shape[0]):
+        for w in range(columns.shape[1]):
+            columns[i, w] ^= received[i, w] & chosen[i]
+
+
+def warm() -> None:
+    """Compile this module's kernels."""
+    columns, words = np.zeros((128, 1), np.uint64), np.zeros(128, np.uint64)
+    strings_of(columns, np.empty((64, 2), np.uint64))
+    masked_columns(columns, columns, words, columns.copy())
+    received = columns.copy()
+    received.flags.writeable = False  # as it arrives in a message: a type of its own to the compiler
+    corrected_columns(columns, received, words)
