@@ -201,8 +201,8 @@ def errors_page() -> str:
     lines = [
         COMES_FROM.format(source="src/atoll/core/errors.py") + "# Errors and exit codes\n",
         "An error says what happened, where (site, step, column) and what to do about it. Whoever notices it tells all",
-        "other sites of the job, so that every site ends with the same cause. [Troubleshooting](../how-to/troubleshooting.md)",
-        "lists common ones with their cures.\n",
+        "other sites of the job, so that every site ends with the same cause.",
+        "[Troubleshooting](../how-to/troubleshooting.md) lists common ones with their cures.\n",
         "| error | exit code | meaning |",
         "| --- | --: | --- |",
         "| (none) | 0 | The command did what it was asked to do, at every site. |",
@@ -217,7 +217,7 @@ def error_classes(root: type[Any]) -> list[type[Any]]:
     """The class and all that derive from it, by exit code."""
     found = [root]
     for one in found:
-        found += [inner for inner in one.__subclasses__() if inner not in found and inner.__module__.startswith("atoll")]
+        found += [one for one in one.__subclasses__() if one not in found and one.__module__.startswith("atoll")]
     return sorted(found, key=lambda error: (error.exit_code, error.__name__))
 
 
