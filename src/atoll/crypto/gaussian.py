@@ -92,7 +92,8 @@ def _rounded(sigma: float, rng: Rng, n: int) -> NDArray[np.int64]:
     half = (n + 1) // 2
     u = (rng.u64(2, half).astype(np.float64) + 0.5) * 2.0**-64
     radius, angle = sigma * np.sqrt(-2.0 * np.log(u[0])), 2.0 * np.pi * u[1]
-    return np.rint(np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))[:n]).astype(np.int64)
+    pairs: NDArray[np.float64] = np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))
+    return np.rint(pairs[:n]).astype(np.int64)
 
 
 @njit
@@ -128,8 +129,8 @@ def _bisect(words: NDArray[np.uint64], t: NDArray[np.int64], out: NDArray[np.int
         r = np.int64(words[i] >> np.uint64(1))
         low, step = 0, top
         while step > 0:
-            at = min(low + step, t.size)  # as many entries are reached as `low` says, at least
-            low += (at - low) * np.int64(r >= t[at - 1])
+            at = low + step if low + step < t.size else t.size
+            low += (at - low) * int(r >= t[at - 1])  # `low` entries are reached for certain
             step >>= 1
         sign = np.int64(words[i] & np.uint64(1))
         out[i] = (low ^ -sign) + sign

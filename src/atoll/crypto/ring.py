@@ -5,12 +5,12 @@ is A[b·N + i, j] = ±a_b[(i − j) mod N], with the minus sign where j > i.  He
 block, and the hint M·A one negacyclic correlation for a block and row of M.
 
 Products run in double precision through the half-length complex transform (X^N + 1 splits into X^{N/2} ∓ i for real
-polynomials).  Coefficients are centred, and cut into limbs where one transform would not stay exact: the a_b being uniform, the error
-of a coefficient has a standard deviation of about 2^-51 times that of the coefficient (measured: 2^-51.2), and limbs
-are chosen so that 32 such deviations stay below 1/4.
+polynomials).  Coefficients are centred, and cut into limbs where one transform would not stay exact: the a_b being
+uniform, the error of a coefficient has a standard deviation of about 2^-51 times that of the coefficient (measured:
+2^-51.2), and limbs are chosen so that 32 such deviations stay below 1/4.
 
-Source: Bernstein, "Multidigit multiplication for mathematicians", 2001, section 8 (the right-angle trick); Lyubashevsky,
-Peikert, Regev, "On ideal lattices and learning with errors over rings", EUROCRYPT 2010.
+Source: Bernstein, "Multidigit multiplication for mathematicians", 2001, section 8 (the right-angle trick);
+Lyubashevsky, Peikert, Regev, "On ideal lattices and learning with errors over rings", EUROCRYPT 2010.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -28,6 +29,7 @@ from atoll.crypto.jit import njit
 
 Complex = NDArray[np.complex128]
 U64 = NDArray[np.uint64]
+Bins = NDArray[Any]  # uint8 or uint16
 
 _EXACT_BITS = 51 - 2 - 5  # precision, less rounding at 1/4 and the tail of the error
 _BATCH = 16  # transforms at a time: 16 · 2048 · 16 bytes stay in the second-level cache
@@ -164,7 +166,7 @@ class Transformed:
         return out[:n]
 
 
-def hint_of_bins(ring: Ring, a: U64, bins: NDArray[np.uint8] | NDArray[np.uint16], sizes: NDArray[np.int64]) -> U64:
+def hint_of_bins(ring: Ring, a: U64, bins: Bins, sizes: NDArray[np.int64]) -> U64:
     """Return M·A for the indicator matrix of binned columns, which is never written out.
 
     Args:
@@ -259,7 +261,7 @@ def _join(z: Complex, twist: Complex, shift: np.uint64, out: U64) -> None:
 
 
 @njit
-def _scatter(bins: NDArray[np.uint8] | NDArray[np.uint16], twist: Complex, z: Complex) -> None:
+def _scatter(bins: Bins, twist: Complex, z: Complex) -> None:
     """Write the folded and twisted indicators of one block's rows."""
     half = twist.size
     for i in range(min(half, bins.size)):

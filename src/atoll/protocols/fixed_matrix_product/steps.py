@@ -1,0 +1,141 @@
+"""The local computations of both roles, arrays in and out, and the one loop that lets them overlap with sending."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atoll.core.errors import ContractError, InputError
+from atoll.crypto.gaussian import Gaussian
+from atoll.crypto.random import Rng
+from atoll.crypto.ring import Transformed
+from atoll.protocols.fixed_matrix_product import kernels
+from atoll.protocols.fixed_matrix_product.matrices import Matrix
+from atoll.protocols.fixed_matrix_product.terms import Agreement
+
+A = TypeVar("A")
+U64 = NDArray[np.uint64]
+Words = NDArray[Any]  # uint32 or uint64, as the agreement says
+
+
+async def in_turn(calls: Sequence[Callable[[], Awaitable[A]]], use: Callable[[A], Awaitable[None]]) -> None:
+    """Use the results of calls in order; each call runs while the result before it is being used."""
+    if not calls:
+        return
+    running = asyncio.ensure_future(calls[0]())
+    try:
+        for at in range(len(calls)):
+            ready = await running
+            if at + 1 < len(calls):
+                running = asyncio.ensure_future(calls[at + 1]())
+            await use(ready)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def check_output(agreement: Agreement, output: str, count: int) -> None:
+    """Refuse a call that the terms do not name, or one without vectors."""
+    if agreement.terms.output != output:
+        raise ContractError(f"the terms send this product to {agreement.terms.output}, not to {output}")
+    if count < 1:
+        raise InputError(f"a product takes at least one vector, not {count}")
+
+
+def check_matrix(agreement: Agreement, matrix: Matrix) -> None:
+    """Refuse a matrix outside the public bounds, on which noise and scale rest."""
+    bounds, mine = agreement.facts, matrix.facts()
+    for name in ("largest", "row_norm", "row_sum", "spectral"):
+        if getattr(mine, name) > getattr(bounds, name) * (1 + 1e-9):
+            raise InputError(
+                f"matrix {agreement.terms.matrix or 'M'} exceeds the agreed bound on its {name.replace('_', ' ')}",
+                cure="Agree on wider bounds, clip the column, or use fewer fractional bits.",
+            )
+
+
+def transform(agreement: Agreement, seed: bytes) -> Transformed:
+    """Expand A and transform it for products with secrets s."""
+    ring = agreement.params.ring
+    return ring.transform(ring.expand(seed, agreement.label, agreement.n), ring.limb_bits_for(ring.N**0.5))
+
+
+def hint(agreement: Agreement, matrix: Matrix, seed: bytes) -> Words:
+    """Return the transpose of H = M·A, (N, k), rounded to its bits from t up."""
+    ring, t = agreement.params.ring, agreement.dropped_bits
+    h = matrix.hint(ring, ring.expand(seed, agreement.label, agreement.n))
+    if t:
+        h = ((h + np.uint64(1 << (t - 1))) & ring.mask) >> np.uint64(t)
+    return np.ascontiguousarray(h.T.astype(agreement.word))
+
+
+def mask(
+    agreement: Agreement, a: Transformed, noise: Gaussian, rng: Rng, rows: Sequence[Callable[[], NDArray[np.int64]]]
+) -> tuple[NDArray[np.uint8], kernels.Planes]:
+    """Mask a group of vectors, each with its own s and e.
+
+    Args:
+        agreement: Sizes and parameters.
+        a: A, transformed.
+        noise: Sampler of e.
+        rng: Secret randomness.
+        rows: One call for each vector, that returns round(Δv), (n,) int64.
+
+    Returns:
+        The secrets s, (vectors · N,) uint8, and c = A·s + e + round(Δv) mod q.
+    """
+    params, n = agreement.params, agreement.n
+    secrets = np.empty((len(rows), params.N), np.uint8)
+    c = kernels.empty_planes(params.q_bits, len(rows), n)
+    for s, low, middle, high, row in zip(secrets, *c, rows, strict=True):
+        s[:] = rng.bits(params.N)
+        kernels.mask(a.times(s, n), noise.sample(rng, n), row(), params.ring.mask, low, middle, high)
+    return secrets.reshape(-1), c
+
+
+def scaled(v: NDArray[np.float64], delta: float, fresh: bool) -> NDArray[np.int64]:
+    """Return round(Δv), (n,) int64, or zeros for a vector that was asked before."""
+    return np.rint(v * delta).astype(np.int64) if fresh else np.zeros(v.size, np.int64)
+
+
+def words_of(v: U64) -> NDArray[np.int64]:
+    """Return words modulo q as they are."""
+    return v.view(np.int64)
+
+
+def digests(V: NDArray[np.float64]) -> list[bytes]:
+    """Return one digest for each row of V; −0 and 0 are one number."""
+    return [hashlib.sha256(np.ascontiguousarray(v + 0.0).data).digest() for v in V]
+
+
+def blind(agreement: Agreement, product: U64, pads: Words, rng: Rng) -> U64:
+    """Return M·c + P + u modulo q, without its t low bits: what the asker gets.
+
+    u is uniform on [−Q/2, Q/2), in units of 1/q: the asker's private Δ does not scale it.  Everything is reduced
+    modulo q, so that M·c taken as an integer does not show how often it wrapped.
+    """
+    q_mask, t = agreement.params.ring.mask, np.uint64(agreement.dropped_bits)
+    u = rng.uniform_u64(1 << agreement.noise_bits, *product.shape) - np.uint64((1 << agreement.noise_bits) // 2)
+    half = np.uint64((1 << int(t)) // 2)
+    return (((product + u + half) & q_mask) >> t) + pads.astype(np.uint64) & (q_mask >> t)
+
+
+def centred(words: U64, bits: int) -> NDArray[np.float64]:
+    """Return the representatives of words modulo 2^bits nearest to zero, as float64."""
+    shift = np.uint64(64 - bits)
+    return ((words << shift).view(np.int64) >> np.int64(64 - bits)).astype(np.float64)
+
+
+def add_opening_noise(sums: Words, noise: Gaussian, rng: Rng) -> U64:
+    """Return R + e′, before anything leaves step (2): it is added for every k."""
+    e = noise.sample(rng, sums.size).reshape(sums.shape)
+    return sums.astype(np.uint64) + e.view(np.uint64)
+
+
+def as_bytes(text: bytes) -> NDArray[Any]:
+    """Return bytes as an array field of a message."""
+    return np.frombuffer(text, np.uint8)
