@@ -1,20 +1,16 @@
-"""The fixed-matrix product: sums of one site's columns, weighted by another site's hidden vector."""
+"""The fixed-matrix product: columns of one site times a hidden vector of another.
+
+The output goes to the vector's site (`protocol`), to the columns' site (`to_owner`), or to both as shares (`to_shares`).
+"""
 
 from atoll.protocols.fixed_matrix_product.matrices import Dense, Facts, Indicator, Matrix
-from atoll.protocols.fixed_matrix_product.protocol import (
-    PROTOCOL,
-    TO_ASKER,
-    TO_OWNER,
-    TO_SHARES,
-    Asker,
-    Owner,
-    asker_setup,
-    owner_setup,
-)
+from atoll.protocols.fixed_matrix_product.protocol import PROTOCOL as TO_ASKER
+from atoll.protocols.fixed_matrix_product.protocol import Asker, Owner, asker_setup, owner_setup
 from atoll.protocols.fixed_matrix_product.terms import Terms
+from atoll.protocols.fixed_matrix_product.to_owner import PROTOCOL as TO_OWNER
+from atoll.protocols.fixed_matrix_product.to_shares import PROTOCOL as TO_SHARES
 
 __all__ = [
-    "PROTOCOL",
     "TO_ASKER",
     "TO_OWNER",
     "TO_SHARES",

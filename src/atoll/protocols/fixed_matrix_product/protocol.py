@@ -412,19 +412,15 @@ async def asker(
             return await side.share(peer, V)
 
 
-_ROLES: Mapping[str, Callable[..., Any]] = {"owner": owner, "asker": asker}
-_COMMON = (Setup, Masked, Corrections, WideCorrections)
-_USES = (oblivious_transfer.PROTOCOL,)
+ROLES: Mapping[str, Callable[..., Any]] = {"owner": owner, "asker": asker}
+STEPS = (Setup, Masked, Corrections, WideCorrections)
 
-PROTOCOL = TO_ASKER = Protocol(
-    "fixed-matrix-product", 1, "Columns of one site times a hidden vector of another, to the vector's site",
-    cards.TO_ASKER, _ROLES, (*_COMMON, Answer), _USES,
-)  # fmt: skip
-TO_OWNER = Protocol(
-    "fixed-matrix-product-to-owner", 1, "Columns of one site times a hidden vector of another, to the columns' site",
-    cards.TO_OWNER, _ROLES, (*_COMMON, Opening), _USES,
-)  # fmt: skip
-TO_SHARES = Protocol(
-    "fixed-matrix-product-to-shares", 1, "Columns of one site times a hidden vector of another, shared by both",
-    cards.TO_SHARES, _ROLES, _COMMON, _USES,
-)  # fmt: skip
+PROTOCOL = Protocol(
+    name="fixed-matrix-product",
+    version=1,
+    title="Columns of one site times a hidden vector of another, to the vector's site",
+    card=cards.TO_ASKER,
+    roles=ROLES,
+    messages=(*STEPS, Answer),
+    uses=(oblivious_transfer.PROTOCOL,),
+)
