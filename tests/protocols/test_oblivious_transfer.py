@@ -189,10 +189,11 @@ def test_state_cannot_be_copied_or_shown() -> None:
 
 def test_a_failed_call_ends_the_set_up() -> None:
     async def run() -> None:
-        a, b = memory_pair(timeout=0.05)
+        a, b = memory_pair()
         sender, receiver = await asyncio.gather(
             ot.setup_sender(a, rng=seeded_rng(1)), ot.setup_receiver(b, rng=seeded_rng(2))
         )
+        a.gate.timeout = 0.01
         with pytest.raises(ProtocolError, match="within"):
             await sender.extend(a, 10)
         with pytest.raises(RuntimeError, match="not taken again"):

@@ -157,12 +157,13 @@ def hash_and_multiply(
     return out
 
 
-def multiply(points: Points, scalar: bytes, *, threads: int = 0) -> Points:
+def multiply(points: Points, scalar: bytes, *, first: int = 0, threads: int = 0) -> Points:
     """Multiply points that a peer sent by a scalar.
 
     Args:
         points: (n, 32) uint8, not trusted.
         scalar: 32 bytes, not zero.
+        first: Place of the first point in a longer list, for the error.
         threads: How many; 0 takes all cores.
 
     Returns:
@@ -180,7 +181,7 @@ def multiply(points: Points, scalar: bytes, *, threads: int = 0) -> Points:
 
     bad = _on_all_cores(chunk, len(points), threads)
     if bad >= 0:
-        raise ProtocolError(f"item {bad:,} is not a point of ristretto255, or is the identity")
+        raise ProtocolError(f"item {first + bad:,} is not a point of ristretto255, or is the identity")
     return out
 
 
