@@ -107,6 +107,7 @@ class Growth:
         at: (n,) node of every row, also of those that do not take part.
         frontier: Nodes of the level that is growing.
         sums: For every site the (S, k, 2) sums of the frontier's nodes.
+        asked: Vectors sent to each feature holder so far.
     """
 
     table: BinnedTable
@@ -116,6 +117,7 @@ class Growth:
     nodes: list[Node] = field(default_factory=list)
     frontier: list[int] = field(default_factory=lambda: [0])
     sums: list[F64] = field(default_factory=list)
+    asked: int = 0
 
     def __post_init__(self) -> None:
         total = np.array([self.sample.g.sum(), self.sample.h.sum()])
@@ -130,7 +132,7 @@ class Growth:
 
     def queried(self) -> list[int]:
         """Nodes whose own sums are computed at this level: the root, then the smaller child of every split."""
-        if len(self.nodes) == 1:
+        if self.frontier == [0]:
             return [0]
         return [self._smaller(left) for left in self.frontier[::2]]
 
@@ -140,6 +142,7 @@ class Growth:
 
     def vectors(self, count: int) -> F64:
         """Return g and h of every opened node, zero outside it, padded with zeros to `count` nodes: (2 count, n)."""
+        self.asked += 2 * count
         return masked_vectors(self.at, self._slots(self.opened()), self.sample.g, self.sample.h, count)
 
     def own_sums(self) -> F64:

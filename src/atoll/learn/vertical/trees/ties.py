@@ -1,0 +1,163 @@
+"""What ties a label holder to one feature holder: private sums over its bins, and private direction bits.
+
+Training and prediction are written against two small interfaces; `asking` and `answering` make them from the
+fixed-matrix product and the oblivious choice.  Tests put plain doubles in their place, which no job can reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atoll.core.channel import Channel
+from atoll.core.errors import ContractError
+from atoll.crypto.lwe import get
+from atoll.crypto.random import Rng
+from atoll.learn.vertical.trees.binning import BinnedTable, Layout
+from atoll.learn.vertical.trees.kernels import F64, U8
+from atoll.learn.vertical.trees.params import TreeParams
+from atoll.protocols import oblivious_choice, oblivious_transfer
+from atoll.protocols.fixed_matrix_product import protocol as product
+from atoll.protocols.fixed_matrix_product.matrices import Indicator
+from atoll.protocols.fixed_matrix_product.terms import ROWS_A_VECTOR, SMALLEST, Terms
+
+PARAMETER_SET = "H40"
+T = TypeVar("T")
+
+
+class Choosing(Protocol):
+    """The label holder's end while rows find their sides."""
+
+    async def bits(self, choice: NDArray[np.int64], options: int) -> U8:
+        """Learn for every row the bit of the split it chooses; `options` itself chooses none and gives 0."""
+
+
+class Asking(Choosing, Protocol):
+    """The label holder's end while trees grow."""
+
+    async def sums(self, vectors: F64) -> F64:
+        """Learn the sums of each vector over every bin: (T, n) → (T, k)."""
+
+
+class Offering(Protocol):
+    """The feature holder's end while rows find their sides."""
+
+    async def bits(self, bits: U8) -> None:
+        """Offer the direction bits of m splits for every row, (m, n)."""
+
+
+class Answering(Offering, Protocol):
+    """The feature holder's end while trees grow."""
+
+    async def sums(self, count: int) -> None:
+        """Answer `count` vectors."""
+
+
+@dataclass
+class PrivateChoosing:
+    """`Choosing` by the oblivious choice."""
+
+    peer: Channel
+    ot: oblivious_transfer.OtReceiver
+
+    async def bits(self, choice: NDArray[np.int64], options: int) -> U8:
+        return await oblivious_choice.chooser(self.peer, choice, options, ot=self.ot)
+
+
+@dataclass
+class PrivateAsking(PrivateChoosing):
+    """`Asking`, with sums by the fixed-matrix product."""
+
+    asker: product.Asker
+
+    async def sums(self, vectors: F64) -> F64:
+        return await self.asker.product(self.peer, vectors)
+
+
+@dataclass
+class PrivateOffering:
+    """`Offering` by the oblivious choice."""
+
+    peer: Channel
+    ot: oblivious_transfer.OtSender
+
+    async def bits(self, bits: U8) -> None:
+        await oblivious_choice.owner(self.peer, bits, ot=self.ot)
+
+
+@dataclass
+class PrivateAnswering(PrivateOffering):
+    """`Answering`, with sums by the fixed-matrix product."""
+
+    owner: product.Owner
+
+    async def sums(self, count: int) -> None:
+        await self.owner.answer(self.peer, count=count)
+
+
+async def choosing(peer: Channel, *, rng: Rng) -> Choosing:
+    """Set up the label holder's end for prediction."""
+    return PrivateChoosing(peer, await oblivious_transfer.setup_receiver(peer, rng=rng))
+
+
+async def offering(peer: Channel, *, rng: Rng) -> Offering:
+    """Set up a feature holder's end for prediction."""
+    return PrivateOffering(peer, await oblivious_transfer.setup_sender(peer, rng=rng))
+
+
+async def asking(peer: Channel, layout: Layout, rows: int, *, reveals_rows: bool, rng: Rng) -> Asking:
+    """Set up the label holder's end with one feature holder."""
+    ot = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
+    k, terms = int(layout.offsets[-1]), _terms(peer, reveals_rows)
+    asker = await product.asker_setup(peer, k, rows, params=get(PARAMETER_SET), rng=rng.spawn(), terms=terms, ot=ot)
+    return PrivateAsking(peer, ot, asker)
+
+
+async def answering(peer: Channel, table: BinnedTable, *, reveals_rows: bool, rng: Rng) -> Answering:
+    """Set up a feature holder's end."""
+    ot = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
+    layout, terms = table.layout, _terms(peer, reveals_rows)
+    matrix = Indicator(table.codes, (layout.bins + layout.missing).tolist())
+    owner = await product.owner_setup(peer, matrix, params=get(PARAMETER_SET), rng=rng.spawn(), terms=terms, ot=ot)
+    return PrivateAnswering(peer, ot, owner)
+
+
+def _terms(peer: Channel, reveals_rows: bool) -> Terms:
+    return Terms(job=peer.gate.job, matrix="boosted trees", reveals_rows=reveals_rows)
+
+
+def check_limit(params: TreeParams, rows: int, reveals_rows: bool) -> None:
+    """Refuse a job whose trees need more vectors than its rows allow, before anything is sent.
+
+    Raises:
+        ContractError: Too few rows, or T > n/100, and the contract does not say `reveals: rows of M`.
+    """
+    if reveals_rows:
+        return
+    cure = "Grow fewer or shallower trees, use more rows, or let the contract say `reveals: rows of M`."
+    if rows < SMALLEST:
+        raise ContractError(
+            f"{rows:,} rows are too few: below {SMALLEST:,} sums give rows away", step="trees", cure=cure
+        )
+    if params.vectors > rows // ROWS_A_VECTOR:
+        raise ContractError(
+            f"{params.n_estimators} trees of depth {params.max_depth} may need {params.vectors:,} vectors "
+            f"a feature holder, and {rows:,} rows allow {rows // ROWS_A_VECTOR:,} (one for {ROWS_A_VECTOR} rows)",
+            step="trees",
+            cure=cure,
+        )
+
+
+async def every(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines together and return their results in order; the first error cancels the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
