@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
+# Keep an advertisement of the documentation theme out of the output.
+export NO_MKDOCS_2_WARNING := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -28,7 +30,7 @@ check: .venv/.test
 
 docs: .venv/.test
 	@$(PY) tools/generate_docs.py
-	@$(PY) -m mkdocs build --strict --quiet
+	@$(PY) -m mkdocs build --strict
 	@echo "docs: site/index.html"
 
 bench: .venv/.test
