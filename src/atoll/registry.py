@@ -30,6 +30,7 @@ def kernels() -> Mapping[str, Callable[[], None]]:
 
 KERNEL_MODULES = (
     "atoll.crypto.bit_transpose",
+    "atoll.crypto.choice_pads",
     "atoll.crypto.random",
     "atoll.crypto.ristretto",
     "atoll.crypto.tmmo",

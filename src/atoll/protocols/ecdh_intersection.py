@@ -46,13 +46,14 @@ CARD = Card(
             "If the receiver announces a result: which of its own ids are in the final result, in a random order.",
         ),
     },
-    cost="For each item 1 hash to the group and 1 scalar multiplication at its own site, 1 multiplication at the other. "
-    "Bytes: 32 (nx + ny) + t nx with t = 10 to 13, and 400 a round of 8,192 items; announcing a result of m rows 8 m.",
+    cost="For each item 1 hash to the group and 1 scalar multiplication at its own site, 1 more at its "
+    "peer's. Bytes: 32 (nx + ny) + t nx with t = 10 to 13, and 400 a round of 8,192 items; announcing a result of m "
+    "rows 8 m.",
     fails="ProtocolError when sites differ in job or columns, sizes exceed the limit, a point is not canonical, is the "
     "identity or is repeated, positions are out of range or repeated; InputError on own duplicates.",
     assurance="tested",
     notes=(
-        "A malicious site can put in ids that it does not have, and so ask for persons by guess; sizes are the only limit.",
+        "A malicious site can put in ids that it does not have, and so ask for persons; only sizes are limited.",
         "Repeated runs with changed inputs show the difference: keep a log of runs.",
         "Sets of 10^6 ids take about two minutes on one core at each site.",
     ),
