@@ -44,7 +44,7 @@ class ParameterSet:
     opens: bool
     use: str
 
-    def __init__(self, made_here: object, /, **fields: Any) -> None:
+    def __init__(self, made_here: object = None, /, **fields: Any) -> None:
         if made_here is not _OURS:
             raise TypeError("parameter sets are named, not made: use atoll.crypto.lwe.get with H40, H32, X64, R64, T32")
         for name, value in fields.items():

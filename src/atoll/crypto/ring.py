@@ -132,7 +132,6 @@ class Ring:
         return out
 
 
-
 @dataclass(frozen=True)
 class Transformed:
     """The blocks of A in the frequency domain.

@@ -1,6 +1,6 @@
 """The fixed-matrix product: columns of one site times a hidden vector of another.
 
-The output goes to the vector's site (`protocol`), to the columns' site (`to_owner`), or to both as shares (`to_shares`).
+The output goes to the site of the vector (`protocol`), of the columns (`to_owner`), or to both as shares (`to_shares`).
 """
 
 from atoll.protocols.fixed_matrix_product.matrices import Dense, Facts, Indicator, Matrix

@@ -26,9 +26,7 @@ _FRESH = (
     "s, e, e′, u and the transfers serve one vector, live in memory only, and are never stored or drawn again; after a "
     "restart the transfers are set up anew and the vectors count as used."
 )
-_STEPS = (
-    "When vectors are asked and how many, n, k and the terms; with output to the asker not even the scale Δ."
-)
+_STEPS = "When vectors are asked and how many, n, k and the terms; with output to the asker not even the scale Δ."
 
 TO_ASKER = Card(
     source=_SOURCE,

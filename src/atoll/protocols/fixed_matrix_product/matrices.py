@@ -67,8 +67,10 @@ class Matrix(Protocol):
     def n(self) -> int: ...
     def facts(self) -> Facts:
         """Return the tightest bounds on this very matrix; they are the owner's secret."""
+
     def hint(self, ring: Ring, a: U64) -> U64:
         """Return M·A, (k, N) below q."""
+
     def times(self, words: kernels.Planes) -> U64:
         """Return M·c modulo 2^64 for each vector c, (T, k)."""
 
