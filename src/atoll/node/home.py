@@ -1,0 +1,80 @@
+"""A site's folder: its key and card, the cards it trusts, its data sets, and what its jobs left.
+
+site.key, site.card, trusted/       identity
+data/NAME.json                      data sets
+jobs/JOB/                           one folder a finished job: contract, audit, log, model, result, report
+jobs/JOB.failed/                    audit and log of the last try that failed
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll.core.errors import InputError
+from atoll.core.identity import Site, load_site
+from atoll.data.catalogue import Catalogue
+from atoll.data.scan import nearest
+from atoll.node.store import Store
+
+VARIABLE = "ATOLL_HOME"
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder of one site.
+
+    Args:
+        folder: where it is.
+    """
+
+    folder: Path
+
+    @classmethod
+    def find(cls, given: Path | None = None) -> Home:
+        """Return the given folder, else the one that ATOLL_HOME names, else `.atoll` here."""
+        return cls(given or Path(os.environ.get(VARIABLE) or ".atoll"))
+
+    def site(self) -> Site:
+        """The site's identity.
+
+        Raises:
+            IdentityError: there is no site here yet.
+        """
+        return load_site(self.folder)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The site's data sets."""
+        return Catalogue(self.folder / "data")
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of jobs."""
+        return self.folder / "jobs"
+
+    def finished(self) -> list[str]:
+        """Ids of the jobs that finished here, the newest first."""
+        found = [path for path in self.jobs.glob("*/result.json") if "." not in path.parent.name]
+        return [path.parent.name for path in sorted(found, key=lambda path: -path.stat().st_mtime)]
+
+    def result(self, job: str) -> Store:
+        """Return what a finished job left.
+
+        Args:
+            job: its id, or its name for the newest run of that name.
+
+        Raises:
+            InputError: no such job finished here.
+        """
+        ids = self.finished()
+        for known in ids:
+            if job == known or job == known.rpartition("-")[0]:
+                return Store(self.jobs / known)
+        close = nearest(job, ids)
+        raise InputError(
+            f"no job {job!r} has finished at this site",
+            detail=f"Did you mean {close!r}?" if close else "",
+            cure="`atoll job list` names those that have.",
+        )

@@ -1,0 +1,229 @@
+"""The job document: one typed record behind the YAML file and the Python builder.
+
+All sites must hold the same document. Its canonical form is JSON with sorted keys and every default written
+out; the SHA-256 of that is what the sites sign.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from atoll.core.errors import ContractError, InputError
+from atoll.node.document import decode, flatten, parse
+from atoll.node.steps import AnyParams
+
+SiteName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Role = Literal["label-holder", "feature-holder"]
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one site brings.
+
+    Attributes:
+        role: `label-holder` (exactly one) or `feature-holder`.
+        data: the site's own name of its data set.
+        id: the id column or columns; they must mean the same at every site, in the same order.
+        label: the label holder's column of outcomes, 0 or 1.
+        columns: the columns that take part; empty means all but the ids and the label.
+    """
+
+    role: Role
+    data: str
+    id: str | tuple[str, ...]
+    label: str = ""
+    columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.id, str):
+            msgspec.structs.force_setattr(self, "id", (self.id,))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The id columns."""
+        return (self.id,) if isinstance(self.id, str) else self.id
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the sites allow beyond the ordinary.
+
+    Attributes:
+        reveals: `rows of M` allows more vectors than rows / 100 in one job, so that the label holder could
+            solve for rows of a feature holder's bins.
+    """
+
+    reveals: tuple[Literal["rows of M"], ...] = ()
+
+
+class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a site waits, in seconds.
+
+    Attributes:
+        join: for the other sites to appear.
+        message: for any single message once the job runs.
+        lost: without a connection, before a peer counts as gone.
+    """
+
+    join: Seconds = 60.0
+    message: Seconds = 600.0
+    lost: Seconds = 30.0
+
+
+class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A job that several sites run together.
+
+    Attributes:
+        name: its name; results are stored under it.
+        purpose: why the data may be used, in words people can hold each other to.
+        expires: the last day (UTC) on which it may run.
+        sites: what each site brings, by the site's name.
+        steps: what is done, in order.
+        profile: the protection profile.
+        limits: what is allowed beyond the ordinary.
+        timeouts: how long a site waits.
+    """
+
+    name: SiteName
+    purpose: str
+    expires: date
+    sites: dict[SiteName, Part]
+    steps: tuple[AnyParams, ...]
+    profile: str = "secure"
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+
+    @classmethod
+    def load(cls, path: Path) -> Job:
+        """Read a job from a YAML file.
+
+        Raises:
+            InputError: the file is not there or does not fit; with the line and the nearest right name.
+        """
+        try:
+            text = path.read_text("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as cause:
+            raise InputError(f"the job {path.name} cannot be read", detail=str(cause), cure="Check the path.") from None
+        return parse(text, cls, path.name)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Job:
+        """Read a job from plain dicts and lists, with the same checks as `load`."""
+        return decode(dict(document), cls, "the job")
+
+    def canonical(self) -> bytes:
+        """The JSON text that is hashed and signed: sorted keys, every default written out."""
+        return msgspec.json.encode(self, order="sorted")
+
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical text."""
+        return hashlib.sha256(self.canonical()).digest()
+
+    @property
+    def id(self) -> str:
+        """The job's name with the beginning of its digest."""
+        return f"{self.name}-{self.digest().hex()[:10]}"
+
+    @property
+    def hub(self) -> str:
+        """The site in the middle of the star: the label holder."""
+        return next(name for name, part in self.sites.items() if part.role == "label-holder")
+
+    @property
+    def partners(self) -> tuple[str, ...]:
+        """The feature holders in alphabetical order."""
+        return tuple(sorted(name for name, part in self.sites.items() if part.role == "feature-holder"))
+
+    def peers(self, site: str) -> tuple[str, ...]:
+        """The sites that `site` is linked to: all of them for the label holder, the label holder for the others."""
+        return self.partners if site == self.hub else (self.hub,)
+
+    def to_yaml(self) -> str:
+        """The document as YAML without the defaults that nobody changed."""
+        import yaml
+
+        plain = _without_defaults(self)
+        text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+        return text
+
+
+def check(job: Job, now: datetime | None = None) -> None:
+    """Refuse a job that no site should run.
+
+    Args:
+        job: the job.
+        now: the moment; the present if left out.
+
+    Raises:
+        ContractError: it has no purpose, has expired, or names an unknown or unavailable profile.
+        InputError: its sites or steps do not fit together.
+    """
+    from atoll.node.steps import check_order
+    from atoll.privacy import profiles
+
+    today = (now or datetime.now(UTC)).date()
+    if len(job.purpose.split()) < 2:
+        raise ContractError("the job states no purpose", cure="Say in words under `purpose:` what the result is for.")
+    if job.expires < today:
+        raise ContractError(f"the job expired on {job.expires}", cure="Agree on a new date under `expires:`.")
+    try:
+        profiles.require(job.profile)
+    except InputError as cause:
+        raise ContractError(cause.what, cure=cause.cure) from None
+    roles = [part.role for part in job.sites.values()]
+    if roles.count("label-holder") != 1 or len(roles) < 2:
+        raise InputError(
+            f"the job has {roles.count('label-holder')} label holders among {len(roles)} sites",
+            cure="A job needs exactly one `role: label-holder` and at least one `role: feature-holder`.",
+        )
+    widths = {name: len(part.ids) for name, part in job.sites.items()}
+    if len(set(widths.values())) != 1 or 0 in widths.values():
+        raise InputError(f"the sites name different numbers of id columns: {widths}", cure="Name the same key at each.")
+    for name, part in job.sites.items():
+        if part.label and part.role != "label-holder":
+            raise InputError(f"site {name} holds features but names a label", site=name, cure="Remove `label:` there.")
+    check_order(job)
+
+
+def differences(mine: bytes, theirs: bytes, me: str, them: str) -> list[str]:
+    """Say line by line where two canonical documents differ.
+
+    Args:
+        mine: this site's canonical document.
+        theirs: the other site's document, as received.
+        me: this site's name.
+        them: the other site's name.
+    """
+    try:
+        left, right = (flatten(msgspec.json.decode(document)) for document in (mine, theirs))
+    except msgspec.DecodeError:
+        return [f"the document of {them} is not JSON"]
+    lines = []
+    for key in sorted(left.keys() | right.keys()):
+        a, b = left.get(key, "(absent)"), right.get(key, "(absent)")
+        if a != b:
+            lines.append(f"{key}: {a} at {me}, {b} at {them}")
+    return lines
+
+
+def _without_defaults(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        config, found = type(value).__struct_config__, {}
+        if config.tag_field:
+            found[config.tag_field] = config.tag
+        for field in msgspec.structs.fields(value):
+            item = getattr(value, field.name)
+            if field.required or item != field.default:
+                found[field.encode_name] = _without_defaults(item)
+        return found
+    if isinstance(value, dict):
+        return {key: _without_defaults(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_without_defaults(item) for item in value]
+    return value

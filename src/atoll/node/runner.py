@@ -1,0 +1,238 @@
+"""Run one job at one site: join the others, sign the contract, do the steps, end together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from atoll.core.channel import Gate, Link
+from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError
+from atoll.core.identity import Card, Site
+from atoll.core.session import Session
+from atoll.data.scan import nearest
+from atoll.node import contract
+from atoll.node.contract import Contract
+from atoll.node.home import Home
+from atoll.node.job import Job, check
+from atoll.node.log import JobLog
+from atoll.node.prepare import from_home, prepare
+from atoll.node.progress import Watch
+from atoll.node.steps import Step, Work, build
+from atoll.node.store import Store
+
+GRACE = 10.0
+"""Seconds that a site which cannot take part waits for the others, to tell them why."""
+
+SAY_EVERY = 5.0
+"""Seconds between lines that say whom the site waits for."""
+
+
+@dataclass
+class Run:
+    """One job at one site, from its own checks to its report.
+
+    Args:
+        home: the site's folder.
+        site: its identity.
+        job: the document.
+        watch: who is told.
+        listen: host:port to listen on; the card's address when empty.
+    """
+
+    home: Home
+    site: Site
+    job: Job
+    watch: Watch
+    listen: str = ""
+
+    def __post_init__(self) -> None:
+        self.began = datetime.now(UTC)
+        self.contract: Contract | None = None
+        self.seconds: dict[str, float] = {}
+
+    async def go(self) -> Store:
+        """Run the job and return the folder that it leaves.
+
+        Raises:
+            AtollError: the job failed here or elsewhere; every site of the job ends with the same cause.
+        """
+        cards = membership(self.job, self.site)
+        store = Store.begin(self.home.jobs, self.job.id)
+        log = JobLog(store)
+        try:
+            log.event("began", job=self.job.id, site=self.site.name)
+            await self._joined(cards, store, log)
+            log.event("done")
+        except BaseException as error:
+            self._failed(store, log, error)
+            raise
+        log.close()
+        return store.commit(self.home.jobs, self.job.id)
+
+    async def _joined(self, cards: Mapping[str, Card], store: Store, log: JobLog) -> None:
+        from atoll.core.grpc_link import Endpoint
+
+        steps = build(self.job)
+        work, trouble = self._own_side(store, steps)
+        within = min(GRACE, self.job.timeouts.join) if trouble else self.job.timeouts.join
+        peers = {name: cards[name] for name in self.job.peers(self.site.name)}
+        dials = {name: dials_to(self.job, self.site, card) for name, card in peers.items()}
+        listen = "" if all(dials.values()) else self.listen or self.site.card.address
+        endpoint = Endpoint(self.site, listen=listen, join_within=within, lost_after=self.job.timeouts.lost)
+        async with endpoint:
+            endpoint.admit(self.job.name, [name for name in self.job.sites if name != self.site.name])
+            calls = {n: endpoint.link(self.job.name, card, dial=dials[n]) for n, card in peers.items()}
+            places = {name: card.address if dials[name] else "" for name, card in peers.items()}
+            links, refused = await join(calls, places, within, self.watch)
+            trouble = trouble or refused
+            gate = Gate(self.site.name, self.job.id, timeout=self.job.timeouts.message, audit=log.audit)
+            session = Session(gate, links, hub=self.job.hub, progress=self.watch.progress)
+            async with session:
+                if trouble or work is None:
+                    raise trouble or InputError("the site's own side could not be read")
+                await self._contract(session, cards)
+                await run_steps(session, work, steps, self.watch, log.event, self.seconds)
+                self._leave(session, work, log)
+
+    def _own_side(self, store: Store, steps: tuple[Step[Any], ...]) -> tuple[Work | None, AtollError | None]:
+        """Read and check this site's data; an error is kept, so that the others can be told."""
+        try:
+            load = from_home(self.home, self.job.sites[self.site.name])
+            return prepare(self.job, self.site.name, load, store, self.home.result, steps), None
+        except AtollError as error:
+            error.located(site=self.site.name, step="prepare")
+            self.watch.note(f"this site cannot take part: {error.what}; telling the other sites")
+            return None, error
+
+    async def _contract(self, session: Session, cards: Mapping[str, Card]) -> None:
+        start = time.perf_counter()
+        with session.step("contract", uses=[contract.PROTOCOL]):
+            self.contract = await contract.sign(self.site, self.job, session.peers, cards)
+        self.watch.ended(
+            "contract", f"signed by {', '.join(sorted(self.job.sites))}", time.perf_counter() - start, 0, 0
+        )
+
+    def _leave(self, session: Session, work: Work, log: JobLog) -> None:
+        """Write contract, result and report before the others are told that this site is done."""
+        from atoll.node.reporting import Ended, leave
+
+        if self.contract is None:
+            raise ContractError("the contract was not signed")
+        leave(Ended(self.contract, session, work, log, self.began, self.seconds))
+
+    def _failed(self, store: Store, log: JobLog, error: BaseException) -> None:
+        """Keep the log of a failed run; a disk that is full must not hide the cause."""
+        try:
+            fields = error.to_dict() if isinstance(error, AtollError) else {"error": type(error).__name__}
+            log.event("failed", **fields)
+        except InputError as full:
+            self.watch.note(full.what)
+        log.close()
+        try:
+            store.keep_failed(self.home.jobs, self.job.id)
+        except InputError as full:
+            self.watch.note(full.what)
+
+
+async def run_steps(
+    session: Session,
+    work: Work,
+    steps: tuple[Step[Any], ...],
+    watch: Watch,
+    event: Callable[..., None],
+    seconds: dict[str, float],
+) -> None:
+    """Run the steps in order; each may send only what its protocols declare.
+
+    Args:
+        session: the joined session.
+        work: this site's side.
+        steps: the steps.
+        watch: who is told.
+        event: writes to the log.
+        seconds: filled with the time of each step.
+    """
+    for number, step in enumerate(steps, 1):
+        watch.started(step.name, step.title, number, len(steps))
+        start = time.perf_counter()
+        with session.step(step.name, uses=step.uses()):
+            line = await step.run(session, work)
+        seconds[step.name] = time.perf_counter() - start
+        traffic = dict.fromkeys(("sent", "received"), 0)
+        for (name, _, way), count in session.gate.traffic.items():
+            if name == step.name:
+                traffic[way] += count
+        watch.ended(step.name, line, seconds[step.name], traffic["sent"], traffic["received"])
+        event("step", step=step.name, text=line, seconds=seconds[step.name], **traffic)
+
+
+async def join(
+    calls: Mapping[str, Awaitable[Link]], places: Mapping[str, str], within: float, watch: Watch
+) -> tuple[dict[str, Link], AtollError | None]:
+    """Wait for all peers; return the links that came about, and the first error if one did not.
+
+    Args:
+        calls: for each peer what makes its link.
+        places: where each peer is expected; empty when it dials this site.
+        within: seconds that each may take.
+        watch: who is told whom the site waits for.
+    """
+    begun = time.monotonic()
+    tasks = {asyncio.ensure_future(call): name for name, call in calls.items()}
+    waiting, trouble, links = set(tasks), None, {}
+    pause, patience = 1.0, within + GRACE
+    try:
+        while waiting and time.monotonic() - begun < patience:
+            done, waiting = await asyncio.wait(waiting, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                try:
+                    links[tasks[task]] = task.result()
+                except AtollError as error:
+                    trouble = trouble or error
+                    patience = min(patience, time.monotonic() - begun + GRACE / 2)
+            if waiting and not done:
+                late = [(tasks[task], places[tasks[task]]) for task in waiting]
+                watch.waiting(sorted(late), max(0.0, within - (time.monotonic() - begun)))
+                pause = SAY_EVERY
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    if waiting and trouble is None:
+        names = ", ".join(sorted(tasks[task] for task in waiting))
+        trouble = ConnectionLost(f"{names} did not join within {within:g} s", cure="Start the same job there.")
+    return links, trouble
+
+
+def membership(job: Job, site: Site) -> dict[str, Card]:
+    """Check the job and this site's place in it, and return the cards of all other sites.
+
+    Raises:
+        ContractError, InputError: no site should run this job.
+        IdentityError: a site of the job is not trusted here, or its card has expired.
+    """
+    check(job)
+    if site.name not in job.sites:
+        close = nearest(site.name, list(job.sites))
+        raise InputError(
+            f"the job does not name this site, {site.name}",
+            cure=f"It names {', '.join(job.sites)}." + (f" Did you mean {close!r}?" if close else ""),
+        )
+    return {name: site.peer(name) for name in job.sites if name != site.name}
+
+
+def dials_to(job: Job, site: Site, peer: Card) -> bool:
+    """Whether this site dials a peer: feature holders dial the label holder, unless it has no address.
+
+    Raises:
+        InputError: neither of the two has an address.
+    """
+    hub_here = site.name == job.hub
+    hub_address, other_address = (site.card.address, peer.address) if hub_here else (peer.address, site.card.address)
+    if not hub_address and not other_address:
+        raise InputError(f"neither {site.name} nor {peer.name} has an address", cure="One of them must listen.")
+    return hub_here != bool(hub_address)

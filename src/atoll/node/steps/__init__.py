@@ -1,0 +1,58 @@
+"""The steps a job can name; the node finds them here and knows no algorithm itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from atoll.core.errors import InputError
+from atoll.node.steps.align import Align, AlignStep
+from atoll.node.steps.base import Step, Work
+from atoll.node.steps.bin import Bin, BinStep
+from atoll.node.steps.evaluate import Evaluate, EvaluateStep
+from atoll.node.steps.predict import Predict, PredictStep
+from atoll.node.steps.split import Split, SplitStep
+from atoll.node.steps.train import Train, TrainStep
+
+if TYPE_CHECKING:
+    from atoll.node.job import Job
+
+__all__ = ["STEPS", "AnyParams", "Step", "Work", "build", "check_order"]
+
+AnyParams = Align | Split | Bin | Train | Evaluate | Predict
+
+STEPS: Mapping[type, type[Step[Any]]] = {
+    Align: AlignStep,
+    Split: SplitStep,
+    Bin: BinStep,
+    Train: TrainStep,
+    Evaluate: EvaluateStep,
+    Predict: PredictStep,
+}
+"""Params type to step."""
+
+
+def build(job: Job) -> tuple[Step[Any], ...]:
+    """Make the steps of a job, in order."""
+    return tuple(STEPS[type(params)](params) for params in job.steps)
+
+
+def check_order(job: Job) -> None:
+    """Refuse steps that come before what they need.
+
+    Raises:
+        InputError: naming the step and the one that must come first.
+    """
+    if not job.steps:
+        raise InputError("the job has no steps", cure="Begin with `- step: align`.")
+    given: set[str] = set()
+    for step in build(job):
+        for need in step.needs:
+            if need not in given:
+                maker = next(kind.name for kind in STEPS.values() if need in kind.gives)
+                raise InputError(
+                    f"step {step.name} needs step {maker} before it", step=step.name, cure=f"Add `- step: {maker}`."
+                )
+        if step.name in given:
+            raise InputError(f"step {step.name} stands twice", step=step.name, cure="Keep one of them.")
+        given |= {step.name, *step.gives}

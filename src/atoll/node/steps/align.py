@@ -1,0 +1,112 @@
+"""Find the rows that all sites have in common, without showing the others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from atoll.core.errors import InputError
+from atoll.core.protocol import Protocol
+from atoll.core.session import Session
+from atoll.data.sources import Table, duplicates
+from atoll.node.steps.base import Step, Work, present
+
+
+class Align(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="step", tag="align"):
+    """Params of `align`.
+
+    Attributes:
+        minimum: fewest common rows; with less the job ends, for small groups say something of single persons.
+    """
+
+    minimum: Annotated[int, msgspec.Meta(ge=1)] = 100
+
+
+class AlignStep(Step[Align]):
+    """Pairwise intersection of the label holder with each feature holder, then the rows common to all."""
+
+    name = "align"
+    title = "Find the customers in common"
+    gives = ("rows",)
+
+    def uses(self) -> tuple[Protocol, ...]:
+        """Intersection by Diffie-Hellman."""
+        from atoll.protocols.ecdh_intersection import PROTOCOL
+
+        return (PROTOCOL,)
+
+    def check(self, work: Work) -> None:
+        """Refuse ids that are missing or stand twice.
+
+        Raises:
+            InputError: with their number.
+        """
+        table: Table = present(work.table, "table")
+        column = " + ".join(work.mine.ids)
+        empty = int(np.count_nonzero(np.logical_or.reduce([ids == "" for ids in table.ids])))
+        if empty:
+            raise InputError(f"{empty:,} rows have no id", column=column, cure="Give every row an id, or leave it out.")
+        twice = duplicates(table.ids)
+        if twice:
+            raise InputError(
+                f"{twice:,} of {table.rows:,} rows repeat an id",
+                column=column,
+                cure="Bring one row an id: aggregate the rows, or name further id columns.",
+            )
+
+    async def run(self, session: Session, work: Work) -> str:
+        """Align.
+
+        Raises:
+            InputError: fewer common rows than the minimum.
+        """
+        from atoll.protocols import ecdh_intersection as ecdh
+
+        table: Table = present(work.table, "table")
+        keys = [
+            b"\x1f".join(part.encode() for part in row)
+            for row in zip(*(ids.tolist() for ids in table.ids), strict=True)
+        ]
+        context = (work.job.name, work.job.digest().hex())
+        said = session.progress
+        if work.labels:
+            peers = {name: channel.sub("align") for name, channel in session.peers.items()}
+            draws = [work.rng.spawn() for _ in peers]
+            matches = await asyncio.gather(
+                *(
+                    ecdh.receiver(peer, keys, rng=rng, context=context, progress=lambda d, t: said("ids", d, t))
+                    for peer, rng in zip(peers.values(), draws, strict=True)
+                )
+            )
+            rows, places = ecdh.common_rows(matches, work.rng)
+            pairs = {name: len(match.mine) for name, match in zip(peers, matches, strict=True)}
+            work.report["overlaps"] = pairs
+            self._refuse_few(len(rows), pairs)
+            for peer, place in zip(peers.values(), places, strict=True):
+                await ecdh.announce(peer, place)
+        else:
+            hub = session.peers[work.job.hub].sub("align")
+            shuffled = await ecdh.sender(
+                hub, keys, rng=work.rng.spawn(), context=context, progress=lambda d, t: said("ids", d, t)
+            )
+            rows = await ecdh.learn(hub, shuffled.order)
+            self._refuse_few(len(rows), {})
+        work.rows, work.X = rows, table.columns.take(rows)
+        if work.y is not None:
+            work.y = work.y[rows]
+        work.store.write_array("rows.npy", rows)
+        work.report["align"] = {"own": table.rows, "common": len(rows)}
+        return f"{len(rows):,} of {table.rows:,} customers are in common"
+
+    def _refuse_few(self, common: int, pairs: dict[str, int]) -> None:
+        if common >= self.params.minimum:
+            return
+        pairwise = "; with each site alone " + ", ".join(f"{n} {c:,}" for n, c in pairs.items()) if pairs else ""
+        what = "no row is common to all sites" if not common else f"only {common:,} rows are common to all sites"
+        raise InputError(
+            f"{what}{pairwise if len(pairs) > 1 else ''} (minimum {self.params.minimum:,})",
+            cure="Check that all sites write the id in the same way and hold the same customers.",
+        )

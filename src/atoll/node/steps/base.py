@@ -1,0 +1,107 @@
+"""What every step is: frozen params, what it needs and gives, what it may send, and `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from atoll.core.errors import InputError
+from atoll.core.protocol import Protocol
+from atoll.core.session import Session
+from atoll.crypto.random import Rng
+from atoll.data.columns import Columns
+from atoll.data.sources import Table
+
+if TYPE_CHECKING:
+    from atoll.node.job import Job, Part
+    from atoll.node.store import Store
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+
+@dataclass
+class Work:
+    """What a job has come to at one site; each step reads what it needs and adds what it gives.
+
+    Attributes:
+        job: the document.
+        site: this site's name.
+        load: reads this site's data set: `load(columns, kinds={})`.
+        rng: this site's secret randomness.
+        store: where this job writes at this site.
+        earlier: opens what an earlier job left here, by its id or name.
+        table: this site's rows as read.
+        rows: (n,) own row numbers in the common order, after alignment.
+        X: the own columns of the common rows.
+        y: (n,) 0 or 1 at the label holder, else None.
+        part: (n,) 0 for training, 1 for validation, 2 for test.
+        state: further things by name, such as the model.
+        report: what the report will say, by name; JSON only.
+    """
+
+    job: Job
+    site: str
+    load: Callable[..., Table]
+    rng: Rng
+    store: Store
+    earlier: Callable[[str], Store]
+    table: Table | None = None
+    rows: NDArray[np.int64] | None = None
+    X: Columns | None = None
+    y: NDArray[np.float64] | None = None
+    part: NDArray[np.uint8] | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def mine(self) -> Part:
+        """What this site brings."""
+        return self.job.sites[self.site]
+
+    @property
+    def labels(self) -> bool:
+        """Whether this site is the label holder."""
+        return self.mine.role == "label-holder"
+
+
+class Step(Generic[P]):
+    """One step of a job; the same class runs at every site and looks at its role.
+
+    Args:
+        params: what the job says about it.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    gives: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, params: P) -> None:
+        self.params = params
+
+    def uses(self) -> tuple[Protocol, ...]:
+        """The protocols that may send messages while the step runs."""
+        return ()
+
+    def check(self, work: Work) -> None:
+        """Refuse, before anything is sent, what cannot work with this site's own data."""
+
+    async def run(self, session: Session, work: Work) -> str:
+        """Do the step, and return one line for people about what came of it."""
+        raise NotImplementedError
+
+
+def present(value: Any, what: str) -> Any:
+    """Return a value that an earlier step must have given.
+
+    Raises:
+        InputError: no step gave it.
+    """
+    if value is None:
+        raise InputError(f"the job has no {what} at this point", cure="Add the step that makes it before this one.")
+    return value
