@@ -12,6 +12,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.fixed_matrix_product.protocol",
     "atoll.protocols.oblivious_choice",
     "atoll.protocols.oblivious_transfer",
+    "atoll.learn.vertical.trees.predict",
     "atoll.learn.vertical.trees.protocol",
 )
 """Modules that define a `PROTOCOL`."""
@@ -34,5 +35,6 @@ KERNEL_MODULES = (
     "atoll.crypto.random",
     "atoll.crypto.ristretto",
     "atoll.crypto.tmmo",
+    "atoll.learn.vertical.trees.kernels",
 )
 """Modules that define `warm()`; a test finds the ones that are missing here."""
