@@ -24,8 +24,14 @@ from numpy.typing import NDArray
 from atoll.core.errors import AtollError, ConnectionLost, ProtocolError
 from atoll.core.message import HEADER_LIMIT
 
-CHUNK = 1 << 21
+CHUNK = 1 << 22
 """Payload bytes in one unit."""
+
+ALIGN = 16
+"""Payloads start at a multiple of this within a unit, so that arrays can be used where they arrived."""
+
+UNIT_COST = 4096
+"""Bytes that a unit counts in the windows beside its content, so that many small units are bounded too."""
 
 UNIT_LIMIT = 2 * CHUNK + HEADER_LIMIT
 """Largest unit accepted from a peer."""
@@ -113,6 +119,7 @@ class SteadyLink:
     ) -> None:
         self.peer, self.job, self.lost_after = peer, job, lost_after
         self.place = f"{peer} ({address})" if address else peer
+        self.hint = ""  # how the last attempt to connect failed
         self.id, self.peer_id = secrets.token_hex(16), ""
         self.cause: AtollError | None = None
         self.broken = self.over = self.peer_ended = False
@@ -138,7 +145,7 @@ class SteadyLink:
                 raise ProtocolError(f"an earlier message on stream {stream!r} was cut off")
             for number, pieces in enumerate(_cut(parts)):
                 head = b"" if number else header
-                cost = _PREFIX.size + len(head) + sum(piece.nbytes for piece in pieces)
+                cost = UNIT_COST + len(head) + sum(piece.nbytes for piece in pieces)
                 await self._until_room(line, cost)
                 line.sent, self._sent = line.sent + cost, self._sent + cost
                 self._put(MORE if number else FRAME, stream, head, 0 if number else size, pieces)
@@ -252,6 +259,7 @@ class SteadyLink:
             ConnectionLost(
                 f"{self.place} did not join job {self.job!r} within {waited:g} s",
                 cure=f"Ask {self.peer} to start the same job, and check its address and the firewall between.",
+                detail=f"The last attempt ended with: {self.hint}." if self.hint else "",
             )
         )
 
@@ -273,7 +281,8 @@ class SteadyLink:
     ) -> bytes:  # fmt: skip
         name = stream.encode()
         prefix = _PREFIX.pack(kind, number, self._received, size, len(name), len(header))
-        return b"".join((prefix, name, header, *pieces))
+        pad = bytes(-(len(prefix) + len(name) + len(header)) % ALIGN)
+        return b"".join((prefix, name, header, pad, *pieces))
 
     async def _until_room(self, line: _Stream, cost: int) -> None:
         while True:
@@ -342,7 +351,8 @@ class SteadyLink:
         if header_size > HEADER_LIMIT or at + header_size > len(unit):
             raise ProtocolError(f"{self.peer} sent a unit that is not well formed")
         name, header = unit[_PREFIX.size : at].decode(errors="replace"), unit[at : at + header_size]
-        data = memoryview(unit)[at + header_size :]
+        at += header_size
+        data = memoryview(unit)[at + -at % ALIGN :]
         self._acknowledged(ack)
         if kind == CREDIT and name in self._streams:
             self._credited(self._streams[name], size)
@@ -350,7 +360,7 @@ class SteadyLink:
             words = header[:1000].decode(errors="replace")
             raise ConnectionLost(f"{self.peer} ended the connection: {''.join(filter(str.isprintable, words))}")
         elif kind in (FRAME, MORE, END):
-            self._numbered(kind, number, name, header, size, data, len(unit) - name_size)
+            self._numbered(kind, number, name, header, size, data, UNIT_COST + len(header) + len(data))
         elif kind != ACK:
             raise ProtocolError(f"{self.peer} sent a unit of unknown kind {kind}")
 
@@ -359,7 +369,7 @@ class SteadyLink:
     ) -> None:
         if number > self._received or (self.peer_ended and number == self._received):
             raise ProtocolError(f"{self.peer} sent unit {number} where {self._received} was due")
-        self._unacked += cost + 4096  # so that many small units are acknowledged too
+        self._unacked += cost
         if number < self._received or kind == END or self._unacked >= QUEUE // 4:
             self._ack_due, self._unacked = True, 0
             self._wake.set()
@@ -458,8 +468,10 @@ class _Arriving:
         """Return the payload, which must be exactly `nbytes` long; only that much is ever allocated."""
         if nbytes != self._size:
             raise ProtocolError(f"{self._link.peer} announced {nbytes:,} bytes and sends {self._size:,}")
-        payload = np.empty(nbytes, np.uint8)
         at, data = 0, self._data
+        if len(data) == nbytes:
+            return np.frombuffer(data, np.uint8)
+        payload = np.empty(nbytes, np.uint8)
         while True:
             payload[at : at + len(data)] = np.frombuffer(data, np.uint8)
             at += len(data)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -25,6 +25,9 @@ METHOD = "/atoll.Link/Units"
 
 ATTEMPT = 10.0
 """Seconds for one attempt to connect, and for the peer's first words."""
+
+SLAMMED = 5
+"""Connections closed right after the handshake that mean: the peer does not want this site's certificate."""
 
 RETRY = (0.05, 1.0)
 """First and longest pause between attempts, in seconds."""
@@ -71,7 +74,7 @@ class Endpoint:
         """
         if not self.listen:
             return
-        grpc = _grpc()
+        grpc = load_grpc()
         cards = self.site.trusted()
         if not cards:
             raise IdentityError(
@@ -138,7 +141,7 @@ class Endpoint:
     # --- the side that listens -----------------------------------------------------------------------------------
 
     async def _serve(self, _units: object, context: Any) -> None:
-        grpc = _grpc()
+        grpc = load_grpc()
         code = grpc.StatusCode
         name = self._known.get(_der_of(context.auth_context()["x509_pem_cert"][0]))
         if name is None:
@@ -165,24 +168,30 @@ class Endpoint:
             await context.abort(code.FAILED_PRECONDITION, error.what)
         await link.detach()
         await context.write(msgspec.json.encode(link.hello()))
-        await link.run(_ServerPipe(context), hello)
+        await link.run(_GrpcPipe(context), hello)
 
     # --- the side that dials -------------------------------------------------------------------------------------
 
     async def _dial(self, link: SteadyLink, peer: Card) -> None:
         pause, longest = RETRY
+        slammed = 0
         while not (link.over or link.broken or link.peer_ended):
             try:
                 if await self._connect(link, peer):
                     pause = RETRY[0]
+                # With TLS 1.3 a client learns only after its handshake that the server did not want its certificate.
+                slammed = slammed + 1 if link.hint.endswith(": Socket closed") else 0
+                if slammed == SLAMMED and not link.joined.is_set():
+                    raise _distrusted(peer)
             except AtollError as error:
                 link.fail(error)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, longest)
+            else:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
 
     async def _connect(self, link: SteadyLink, peer: Card) -> bool:
         """Make one connection and use it till it breaks; return whether it came about."""
-        grpc = _grpc()
+        grpc = load_grpc()
         pair = (self.site.key_pem, self.site.card.certificate.encode())
         credentials = grpc.ssl_channel_credentials(peer.certificate.encode(), *pair)
         name = ("grpc.ssl_target_name_override", dns_name(peer.name))
@@ -195,49 +204,34 @@ class Endpoint:
             except TimeoutError:
                 return False
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                _refused(await call.code(), await call.details(), peer, link.job)
+                link.hint = (await call.details() or "").rpartition("last error: ")[2]
+                _refused(await call.code(), link.hint, peer, link.job)
                 return False
             link.greet(hello)
-            await link.run(_ClientPipe(call), hello)
+            await link.run(_GrpcPipe(call), hello)
             return True
 
 
-class _ServerPipe:
-    def __init__(self, context: Any) -> None:
-        self.context = context
+class _GrpcPipe:
+    """One gRPC stream as a pipe, the same at both ends of it."""
 
-    async def write(self, unit: bytes) -> None:
-        await _or_gone(self.context.write(unit))
-
-    async def read(self) -> bytes | None:
-        return _unit(await self.context.read())
-
-
-class _ClientPipe:
     def __init__(self, call: Any) -> None:
+        grpc = load_grpc()
         self.call = call
+        self.gone = (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)
 
     async def write(self, unit: bytes) -> None:
-        await _or_gone(self.call.write(unit))
+        try:
+            await self.call.write(unit)
+        except self.gone as cause:
+            raise OSError(str(cause)) from None
 
     async def read(self) -> bytes | None:
         try:
-            return _unit(await _or_gone(self.call.read()))
-        except OSError:
+            unit = await self.call.read()
+        except self.gone:
             return None
-
-
-async def _or_gone(work: Awaitable[Any]) -> Any:
-    """Turn gRPC's ways of saying that a connection has ended into `OSError`."""
-    grpc = _grpc()
-    try:
-        return await work
-    except (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError) as cause:
-        raise OSError(str(cause)) from None
-
-
-def _unit(read: Any) -> bytes | None:
-    return read if isinstance(read, bytes) else None
+        return unit if isinstance(unit, bytes) else None
 
 
 def _refused(code: Any, details: str, peer: Card, job: str) -> None:
@@ -250,8 +244,20 @@ def _refused(code: Any, details: str, peer: Card, job: str) -> None:
             )
         case "FAILED_PRECONDITION":
             raise ConnectionLost(f"{peer.name} refuses to go on: {details}", cure="Start the job again at every site.")
-        case "UNAUTHENTICATED" | "INVALID_ARGUMENT":
-            raise IdentityError(f"{peer.name} refuses this site: {details}", cure="Exchange cards again.")
+        case "UNAUTHENTICATED":
+            raise _distrusted(peer)
+        case "UNAVAILABLE" if "CERTIFICATE_VERIFY_FAILED" in details:
+            raise IdentityError(
+                f"the certificate shown at {peer.address} is not the one on the card of {peer.name}",
+                cure=f"Ask {peer.name} for its present card and compare the fingerprint by telephone.",
+            )
+
+
+def _distrusted(peer: Card) -> IdentityError:
+    return IdentityError(
+        f"{peer.name} ({peer.address}) refuses this site's certificate",
+        cure=f"Send this site's card to {peer.name}, to be trusted there; it must not have expired.",
+    )
 
 
 def _hello(unit: Any) -> Hello:
@@ -283,7 +289,7 @@ def _options() -> list[tuple[str, int]]:
     ]
 
 
-def _grpc() -> Any:
+def load_grpc() -> Any:
     """Load gRPC so that it can speak TLS 1.3 only.
 
     Raises:
