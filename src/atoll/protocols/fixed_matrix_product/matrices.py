@@ -15,6 +15,7 @@ from atoll.crypto.ring import Ring, hint_of_bins, hint_of_rows
 from atoll.protocols.fixed_matrix_product import kernels
 
 U64 = NDArray[np.uint64]
+_GRAM = 1_024  # up to so many rows or columns the singular values are computed and not only bounded
 
 
 @dataclass(frozen=True)
@@ -142,10 +143,12 @@ class Dense:
         size = np.abs(self.entries).astype(np.float64)
         rows, columns = size.sum(axis=1).max(initial=0.0), size.sum(axis=0).max(initial=0.0)
         norm = float(np.sqrt((size**2).sum(axis=1)).max(initial=0.0))
-        spectral = float(np.linalg.norm(self.entries.astype(np.float64), 2)) if min(self.entries.shape) else 0.0
-        return Facts(
-            float(size.max(initial=0.0)), norm, float(rows), min(spectral, math.sqrt(float(rows) * float(columns)))
-        )
+        spectral = math.sqrt(float(rows) * float(columns))
+        if 0 < min(self.entries.shape) <= _GRAM:
+            exact = self.entries.astype(np.float64)
+            gram = exact @ exact.T if self.k <= self.n else exact.T @ exact
+            spectral = min(spectral, math.sqrt(max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)))
+        return Facts(float(size.max(initial=0.0)), norm, float(rows), spectral)
 
     def hint(self, ring: Ring, a: U64) -> U64:
         return hint_of_rows(ring, a, self.entries)

@@ -167,11 +167,12 @@ class Agreement:
         Raises:
             InputError: The vector is not finite, or wraps at the scale given.
         """
-        size = float(np.abs(v).sum())
+        with np.errstate(over="ignore"):
+            size = float(np.abs(v).sum())
         noise = _TAIL * self.params.sigma * self.facts.row_norm + 2.0**self.noise_bits / 2
         dropped = 2.0**self.dropped_bits * (self.params.N / 2 + 1) if dropped_deviation(self.params) else 0.0
         room = self.params.q / 2 - noise - dropped - self.facts.largest * np.count_nonzero(v) / 2
-        largest = room / (self.facts.largest * max(size, 2.0**-900)) if math.isfinite(size) else 0.0
+        largest = room / (self.facts.largest * max(size, 2.0**-950)) if math.isfinite(size) else 0.0
         if largest <= 0 or (scale is not None and not 0 < scale <= largest):
             raise InputError(
                 "a vector is not finite, or too large for its scale; nothing was sent",
