@@ -79,7 +79,7 @@ def protocol_page(protocol: Any) -> str:
         "## What each role learns\n",
     ]
     for role, learns in card.reveals.items():
-        lines += [f"**{role}**\n", *(f"- {one}" for one in learns or ("nothing",)), ""]
+        lines += [f"**{role.replace('_', ' ')}**\n", *(f"- {one}" for one in learns or ("nothing",)), ""]
     for heading, part in (
         ("Security", card.security),
         ("Inputs", card.inputs),
@@ -178,7 +178,7 @@ def option_name(option: Any) -> str:
     names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
     if option.is_flag:
         return names
-    return f"{names} {option.metavar or option.type.name.upper()}"
+    return f"{names} {option.metavar or option.opts[-1].lstrip('-').upper()}{' …' if option.multiple else ''}"
 
 
 def default(parameter: Any) -> str:

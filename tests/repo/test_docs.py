@@ -13,7 +13,7 @@ from tools import changelog, generate_docs
 
 
 @pytest.mark.processes
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", pages_that_run(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_code_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
     run_page(page, tmp_path)
