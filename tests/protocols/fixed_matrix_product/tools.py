@@ -10,12 +10,34 @@ import numpy as np
 
 from atoll.core.channel import Channel
 from atoll.crypto.lwe import ParameterSet
-from atoll.protocols.fixed_matrix_product import Asker, Dense, Indicator, Owner, Terms, asker_setup, owner_setup
+from atoll.crypto.random import Rng
+from atoll.protocols.fixed_matrix_product import (
+    Asker,
+    Dense,
+    Indicator,
+    Owner,
+    Terms,
+    asker_setup,
+    kernels,
+    owner_setup,
+)
 from atoll.protocols.fixed_matrix_product.steps import centred
 from atoll.testing import run_pair, seeded_rng
 from atoll.testing.links import Frame, recorded_pair
 
 ANY = {"reveals_rows": True, "reveals_vectors": True}
+
+
+class Witness(Rng):
+    """Randomness that remembers the bits it gave out, the secrets s, for tests that must know if they were found."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seeded_rng(seed).bytes(32))
+        self.bits_given: list[np.ndarray] = []
+
+    def bits(self, n: int) -> np.ndarray:
+        self.bits_given.append(super().bits(n))
+        return self.bits_given[-1]
 
 
 @dataclass
@@ -27,6 +49,28 @@ class Run:
     owner: Owner
     asker: Asker
     frames: list[Frame]
+
+    @property
+    def secrets(self) -> list[np.ndarray]:
+        """Every s so far."""
+        rng = self.asker.rng
+        assert isinstance(rng, Witness)
+        return [bits for bits in rng.bits_given if bits.size == self.asker.agreement.params.N]
+
+    @property
+    def masked(self) -> np.ndarray:
+        """All vectors c on the wire, (T, n) uint64."""
+        agreement = self.owner.agreement
+        width, out = agreement.params.q_bits // 8, []
+        for payload in self.payloads("Masked"):
+            shapes = kernels.plane_shapes(agreement.params.q_bits, len(payload) // (width * agreement.n), agreement.n)
+            parts, at = {}, 0
+            for name, dtype in (("low", np.uint32), ("high", np.uint32), ("middle", np.uint8)):  # wide items first
+                size = np.dtype(dtype).itemsize * shapes[name][0] * shapes[name][1]
+                parts[name] = np.frombuffer(payload[at : at + size], dtype).reshape(shapes[name])
+                at += size
+            out.append(kernels.join(kernels.Planes(**parts)))
+        return np.concatenate(out)
 
     def payloads(self, kind: str) -> list[bytes]:
         return [frame.payload for frame in self.frames if frame.kind.endswith("." + kind)]
@@ -71,7 +115,7 @@ def play(
 
     async def asker() -> Any:
         n = batches[0].shape[1]
-        side = await asker_setup(at_asker, matrix.k, n, params=params, rng=seeded_rng(2 * seed + 1), terms=terms)
+        side = await asker_setup(at_asker, matrix.k, n, params=params, rng=Witness(2 * seed + 1), terms=terms)
         side = sides["asker"] = bend_asker(side)
         call = {"asker": side.product, "owner": side.reply, "shares": side.share}[terms.output]
         return [await call(at_asker, V) for V in batches]

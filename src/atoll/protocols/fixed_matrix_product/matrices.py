@@ -15,7 +15,7 @@ from atoll.crypto.ring import Ring, hint_of_bins, hint_of_rows
 from atoll.protocols.fixed_matrix_product import kernels
 
 U64 = NDArray[np.uint64]
-_GRAM = 1_024  # up to so many rows or columns the singular values are computed and not only bounded
+_GRAM = 256  # up to so many rows or columns the singular values are computed and not only bounded
 
 
 @dataclass(frozen=True)
