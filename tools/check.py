@@ -20,8 +20,8 @@ STAGES: tuple[tuple[str, str, tuple[tuple[str, ...], ...]], ...] = (
     ("rules", "sizes, words, cards, pages", (("pytest", "-q", "tests/repo", "-p", "no:cacheprovider"),)),
     ("docs", "built, warnings are errors", (("mkdocs", "build", "--strict"),)),
     ("layers", "imports point down", (("lint-imports",),)),
-    ("format", "ruff format", (("ruff", "format", "--check", "--quiet"),)),
-    ("lint", "ruff check", (("ruff", "check", "--quiet"),)),
+    ("format", "ruff format", (("ruff", "format", "--check", "--output-format=concise"),)),
+    ("lint", "ruff check", (("ruff", "check", "--quiet", "--output-format=concise"),)),
 )
 TESTS = ("pytest", "--ignore=tests/repo", "--durations=5", "--durations-min=2")
 
