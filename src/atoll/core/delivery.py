@@ -24,29 +24,8 @@ from numpy.typing import NDArray
 from atoll.core.errors import AtollError, ConnectionLost, ProtocolError
 from atoll.core.message import HEADER_LIMIT
 
-CHUNK = 1 << 22
-"""Payload bytes in one unit."""
-
 ALIGN = 16
 """Payloads start at a multiple of this within a unit, so that arrays can be used where they arrived."""
-
-UNIT_COST = 4096
-"""Bytes that a unit counts in the windows beside its content, so that many small units are bounded too."""
-
-UNIT_LIMIT = 2 * CHUNK + HEADER_LIMIT
-"""Largest unit accepted from a peer."""
-
-WINDOW = 32 << 20
-"""Bytes that may be sent on one stream ahead of its reader."""
-
-TOTAL_WINDOW = 256 << 20
-"""Bytes that may be sent on all streams of a link ahead of their readers."""
-
-OUTBOX, QUEUE = 64 << 20, 8 << 20
-"""Bytes kept until they are acknowledged, and those of them that may wait to be written."""
-
-STREAMS = 4096
-"""Streams that one link may have."""
 
 ENDING = 5.0
 """Seconds that `close` gives to delivering what was taken."""
@@ -86,6 +65,34 @@ class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int = 1
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on the memory of a link, in bytes, the same at both sites.
+
+    Attributes:
+        chunk: Payload in one unit.
+        window: Sent on one stream ahead of its reader.
+        total: Sent on all streams ahead of their readers.
+        outbox: Kept until acknowledged.
+        queue: Of the outbox, what may wait to be written.
+        unit: What a unit counts in the windows beside its content, so that small units are bounded too.
+        streams: Number of streams.
+    """
+
+    chunk: int = 4 << 20
+    window: int = 32 << 20
+    total: int = 256 << 20
+    outbox: int = 64 << 20
+    queue: int = 8 << 20
+    unit: int = 4096
+    streams: int = 4096
+
+    @property
+    def largest_unit(self) -> int:
+        """Largest unit accepted from a peer."""
+        return self.chunk + HEADER_LIMIT + self.unit
+
+
 @dataclass
 class _Stream:
     """Both directions of one stream; all counts are bytes since the link began."""
@@ -93,7 +100,7 @@ class _Stream:
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     cut: bool = False  # a send was cancelled in the middle of its frame
     sent: int = 0
-    granted: int = WINDOW
+    confirmed: int = 0  # of `sent`, what the peer's reader has taken
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     units: deque[tuple[bytes | None, int, memoryview, int]] = field(default_factory=deque)
     missing: int = 0  # payload bytes of the newest frame still to arrive
@@ -112,12 +119,20 @@ class SteadyLink:
         address: Where the peer is, for messages to people.
         join_within: Seconds to wait for the first connection.
         lost_after: Seconds without a connection after which both sides give up.
+        limits: Bounds on memory.
     """
 
     def __init__(
-        self, peer: str, job: str = "", *, address: str = "", join_within: float = 300.0, lost_after: float = 30.0
+        self,
+        peer: str,
+        job: str = "",
+        *,
+        address: str = "",
+        join_within: float = 300.0,
+        lost_after: float = 30.0,
+        limits: Limits | None = None,
     ) -> None:
-        self.peer, self.job, self.lost_after = peer, job, lost_after
+        self.peer, self.job, self.lost_after, self.limits = peer, job, lost_after, limits or Limits()
         self.place = f"{peer} ({address})" if address else peer
         self.hint = ""  # how the last attempt to connect failed
         self.id, self.peer_id = secrets.token_hex(16), ""
@@ -129,7 +144,7 @@ class SteadyLink:
         self._outbox: deque[tuple[int, bytes]] = deque()  # written, not acknowledged
         self._queued = self._kept = 0  # bytes in _unsent; bytes in _unsent and _outbox
         self._next = self._received = 0
-        self._sent = self._granted = self._held = self._untold = self._unacked = 0
+        self._sent = self._confirmed = self._held = self._untold = self._unacked = 0
         self._ack_due, self._credit_due, self._last_words = False, set[str](), b""
         self._running: list[asyncio.Task[None]] = []
         self._timer = asyncio.get_running_loop().call_later(join_within, self._never_joined, join_within)
@@ -143,9 +158,9 @@ class SteadyLink:
         async with line.sending:
             if line.cut:
                 raise ProtocolError(f"an earlier message on stream {stream!r} was cut off")
-            for number, pieces in enumerate(_cut(parts)):
+            for number, pieces in enumerate(_cut(parts, self.limits.chunk)):
                 head = b"" if number else header
-                cost = UNIT_COST + len(head) + sum(piece.nbytes for piece in pieces)
+                cost = self.limits.unit + len(head) + sum(piece.nbytes for piece in pieces)
                 await self._until_room(line, cost)
                 line.sent, self._sent = line.sent + cost, self._sent + cost
                 self._put(MORE if number else FRAME, stream, head, 0 if number else size, pieces)
@@ -290,10 +305,10 @@ class SteadyLink:
             if self.peer_ended:
                 raise ConnectionLost(f"{self.peer} has closed the link")
             if (
-                self._queued < QUEUE
-                and self._kept < OUTBOX
-                and line.sent + cost <= line.granted
-                and self._sent + cost <= self._granted + TOTAL_WINDOW
+                self._queued < self.limits.queue
+                and self._kept < self.limits.outbox
+                and line.sent + cost <= line.confirmed + self.limits.window
+                and self._sent + cost <= self._confirmed + self.limits.total
             ):
                 return
             self._room.clear()
@@ -344,7 +359,7 @@ class SteadyLink:
 
     def _accept(self, unit: bytes) -> None:
         """Take one unit from the peer; nothing in it is believed before it is checked."""
-        if not _PREFIX.size <= len(unit) <= UNIT_LIMIT:
+        if not _PREFIX.size <= len(unit) <= self.limits.largest_unit:
             raise ProtocolError(f"{self.peer} sent a unit of {len(unit):,} bytes")
         kind, number, ack, size, name_size, header_size = _PREFIX.unpack_from(unit)
         at = _PREFIX.size + name_size
@@ -360,7 +375,7 @@ class SteadyLink:
             words = header[:1000].decode(errors="replace")
             raise ConnectionLost(f"{self.peer} ended the connection: {''.join(filter(str.isprintable, words))}")
         elif kind in (FRAME, MORE, END):
-            self._numbered(kind, number, name, header, size, data, UNIT_COST + len(header) + len(data))
+            self._numbered(kind, number, name, header, size, data, self.limits.unit + len(header) + len(data))
         elif kind != ACK:
             raise ProtocolError(f"{self.peer} sent a unit of unknown kind {kind}")
 
@@ -370,7 +385,7 @@ class SteadyLink:
         if number > self._received or (self.peer_ended and number == self._received):
             raise ProtocolError(f"{self.peer} sent unit {number} where {self._received} was due")
         self._unacked += cost
-        if number < self._received or kind == END or self._unacked >= QUEUE // 4:
+        if number < self._received or kind == END or self._unacked >= self.limits.queue // 4:
             self._ack_due, self._unacked = True, 0
             self._wake.set()
         if number < self._received:
@@ -385,7 +400,13 @@ class SteadyLink:
             raise ProtocolError(f"{self.peer} mixed up the parts of messages on stream {name!r}")
         missing = (size if kind == FRAME else line.missing) - len(data)
         line.held, self._held = line.held + cost, self._held + cost
-        if missing < 0 or (missing and not data) or line.held > WINDOW or self._held > TOTAL_WINDOW:
+        # Every unit but a frame's last one is full, so a shortened one is noticed at once.
+        if (
+            missing < 0
+            or (missing and len(data) != self.limits.chunk)
+            or line.held > self.limits.window
+            or self._held > self.limits.total
+        ):
             raise ProtocolError(f"{self.peer} sent more than was announced or allowed on stream {name!r}")
         line.missing = missing
         line.units.append((header if kind == FRAME else None, size, data, cost))
@@ -404,20 +425,20 @@ class SteadyLink:
         header, size, data, cost = line.units.popleft()
         line.held, self._held = line.held - cost, self._held - cost
         line.taken, self._untold = line.taken + cost, self._untold + cost
-        if line.taken - line.told >= WINDOW // 4:
+        if line.taken - line.told >= self.limits.window // 4:
             self._credit_due.add(name)
             self._wake.set()
-        if self._untold >= TOTAL_WINDOW // 4:
+        if self._untold >= self.limits.total // 4:
             self._credit_due.update(name for name, line in self._streams.items() if line.taken > line.told)
             self._wake.set()
         return header, size, data
 
     def _credited(self, line: _Stream, taken: int) -> None:
-        new = taken + WINDOW - line.granted
         if taken > line.sent:
             raise ProtocolError(f"{self.peer} confirmed bytes that were never sent")
-        if new > 0:
-            line.granted, self._granted = line.granted + new, self._granted + new
+        if taken > line.confirmed:
+            self._confirmed += taken - line.confirmed
+            line.confirmed = taken
             self._room.set()
 
     def _acknowledged(self, upto: int) -> None:
@@ -437,8 +458,8 @@ class SteadyLink:
         if line is None:
             if not _NAME.fullmatch(name):
                 raise ProtocolError(f"{name[:80]!r} cannot be the name of a stream")
-            if len(self._streams) >= STREAMS:
-                raise ProtocolError(f"the link to {self.peer} has {STREAMS:,} streams; no more are allowed")
+            if len(self._streams) >= self.limits.streams:
+                raise ProtocolError(f"the link to {self.peer} has {self.limits.streams:,} streams; no more are allowed")
             line = self._streams[name] = _Stream()
         return line
 
@@ -481,15 +502,15 @@ class _Arriving:
             self._line.unread -= len(data)
 
 
-def _cut(parts: Sequence[memoryview]) -> Iterator[list[memoryview]]:
-    """Cut the parts into lists of views of at most `CHUNK` bytes; at least one list, maybe empty."""
-    pieces, room = list[memoryview](), CHUNK
+def _cut(parts: Sequence[memoryview], chunk: int) -> Iterator[list[memoryview]]:
+    """Cut the parts into lists of views of at most `chunk` bytes; at least one list, maybe empty."""
+    pieces, room = list[memoryview](), chunk
     for part in parts:
         at = 0
         while at < part.nbytes:
             if not room:
                 yield pieces
-                pieces, room = [], CHUNK
+                pieces, room = [], chunk
             piece = part[at : at + room]
             pieces.append(piece)
             at, room = at + piece.nbytes, room - piece.nbytes

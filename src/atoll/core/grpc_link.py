@@ -17,7 +17,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from atoll.core.delivery import UNIT_LIMIT, Hello, SteadyLink
+from atoll.core.delivery import Hello, Limits, SteadyLink
 from atoll.core.errors import AtollError, ConnectionLost, ContractError, IdentityError, ProtocolError
 from atoll.core.identity import Card, Site, certificates, dns_name
 
@@ -276,9 +276,10 @@ def _der_of(pem: bytes) -> bytes:
 
 
 def _options() -> list[tuple[str, int]]:
+    largest = 2 * Limits().largest_unit  # above the link's own limit, which tells the peer why
     return [
-        ("grpc.max_receive_message_length", 2 * UNIT_LIMIT),
-        ("grpc.max_send_message_length", 2 * UNIT_LIMIT),
+        ("grpc.max_receive_message_length", largest),
+        ("grpc.max_send_message_length", largest),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_time_ms", 10_000),
