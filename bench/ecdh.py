@@ -43,7 +43,7 @@ def run(size: str, report: Report) -> None:
         raise RuntimeError("the intersection is wrong")
     report.row(
         f"{n:,} × {n:,} ids", seconds, unit="s", limit=bare, limit_name="bare multiplications",
-        bytes=values["a"]["bytes"], peak_mb=peak, note=f"two processes on {cores} cores, TLS; {cpu:.1f} s of processor time",
+        bytes=values["a"]["bytes"], peak_mb=peak, note=f"2 processes, {cores} cores, TLS; processor time {cpu:.1f} s",
     )  # fmt: skip
     report.row(
         f"{n:,} × {n:,} ids, rate", 2 * n / seconds / cores, unit="ids/s/core",

@@ -1,5 +1,6 @@
 """Diffie-Hellman intersection: equals plain sets, hides orders and the rest, and survives hostile peers."""
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -93,28 +94,49 @@ FROZEN: dict[str, Any] = {
 }
 
 
-def test_a_star_of_two_senders_ends_in_one_common_order() -> None:
+def test_a_star_of_two_senders_ends_in_one_common_order(monkeypatch: pytest.MonkeyPatch) -> None:
     x, ys = ids(0, 40), [ids(10, 60), ids(0, 30)[::-1]]
 
+    seen: list[tuple[int, int]] = []
+
     async def centre(one: Channel, two: Channel) -> list[bytes]:
-        matches = [await ecdh.receiver(peer, x, rng=seeded_rng(1)) for peer in (one, two)]
-        rows, positions = ecdh.common_rows(matches, seeded_rng(5))
+        peers = {"one": one, "two": two}
+        matches = await ecdh.receive_from_all(
+            peers, x, rng=seeded_rng(1), progress=lambda done, total: seen.append((done, total))
+        )
+        assert {name: len(match.mine) for name, match in matches.items()} == {"one": 30, "two": 30}
+        rows, positions = ecdh.common_rows(list(matches.values()), seeded_rng(5))
         for peer, told in zip((one, two), positions, strict=True):
             await ecdh.announce(peer, told)
         return [x[i] for i in rows]
 
     async def leaves(one: Channel, two: Channel) -> list[list[bytes]]:
-        orders = [await ecdh.sender(p, y, rng=seeded_rng(7)) for p, y in zip((one, two), ys, strict=True)]
+        orders = await asyncio.gather(
+            *(ecdh.sender(peer, y, rng=seeded_rng(7)) for peer, y in zip((one, two), ys, strict=True))
+        )
         return [
             [y[i] for i in await ecdh.learn(peer, shuffled.order)]
             for peer, y, shuffled in zip((one, two), ys, orders, strict=True)
         ]
 
+    monkeypatch.setattr(ecdh, "ROUND", 16)
     (a1, b1), (a2, b2) = memory_pair(), memory_pair()
     rows, others = run_pair(centre(a1, a2), leaves(b1, b2))
     assert rows == others[0] == others[1]
     assert sorted(rows) == sorted(ids(10, 30))
     assert rows != sorted(rows, key=x.index)  # the order says nothing of the receiver's
+    assert seen[-1] == (90, 90)
+
+
+def test_one_failing_sender_ends_the_star() -> None:
+    async def hostile(peer: Channel) -> None:
+        await peer.recv(ecdh.Opening)
+        await peer.send(ecdh.Opening(-1, ecdh._domain(())))
+
+    (a1, b1), (a2, _) = memory_pair(), memory_pair()
+    centre = ecdh.receive_from_all({"one": a1, "two": a2}, ids(0, 3), rng=seeded_rng(1))
+    ends = end_pair(centre, hostile(b1))
+    assert "ids, at most" in str(ends[0])
 
 
 def test_two_worlds_look_alike_to_the_sender() -> None:

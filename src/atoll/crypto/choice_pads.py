@@ -39,13 +39,15 @@ def hide(bits: NDArray[np.uint8], q: Strings, delta: NDArray[np.uint64], first: 
         Padded bits, packed along the rows: (m, ⌈n/8⌉) uint8.
     """
     (m, n), per_row = bits.shape, transfers_per_row(len(bits))
-    out = bits.copy()
+    out = np.empty_like(bits)
     for lo in range(0, n, _TILE):
         hi = min(lo + _TILE, n)
         x, at = q[lo * per_row : hi * per_row], first + lo * per_row
+        tile = bits[:, lo:hi].copy()
         for c in range(-(-m // 128)):
             zero, one = hash_blocks(x, at, c), hash_blocks(x ^ delta, at, c)
-            _hide(zero.reshape(hi - lo, per_row, 2), one.reshape(hi - lo, per_row, 2), c, out[:, lo:hi])
+            _hide(zero.reshape(hi - lo, per_row, 2), one.reshape(hi - lo, per_row, 2), c, tile)
+        out[:, lo:hi] = tile
     return np.packbits(out, axis=1)
 
 
@@ -68,9 +70,10 @@ def reveal(hidden: NDArray[np.uint8], choice: NDArray[np.int64], m: int, t: Stri
     for lo in range(0, n, _TILE):
         hi = min(lo + _TILE, n)
         x, at = t[lo * per_row : hi * per_row], first + lo * per_row
+        tile = bits[:, lo:hi].copy()
         for c in range(-(-m // 128)):
             blocks = hash_blocks(x, at, c).reshape(hi - lo, per_row, 2)
-            _reveal(blocks, c, bits[:, lo:hi], choice[lo:hi], out[lo:hi])
+            _reveal(blocks, c, tile, choice[lo:hi], out[lo:hi])
     return out
 
 

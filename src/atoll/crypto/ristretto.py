@@ -72,10 +72,10 @@ class Packed:
     def __init__(self, items: Sequence[bytes] | NDArray[np.uint8]) -> None:
         if isinstance(items, np.ndarray):
             n, width = items.shape
-            self.flat = np.ascontiguousarray(items).reshape(-1)
+            self.flat = items.flatten()
             self.ends = np.arange(1, n + 1, dtype=np.int64) * width
         else:
-            self.flat = np.frombuffer(b"".join(items), np.uint8)
+            self.flat = _bytes(b"".join(items))
             self.ends = np.cumsum(np.fromiter(map(len, items), np.int64, len(items)))
         self.starts = np.concatenate((np.zeros(1, np.int64), self.ends[:-1]))[: len(self.ends)]
 
@@ -135,7 +135,7 @@ def hash_and_multiply(
     if not 1 <= len(domain) <= 255:
         raise ValueError(f"a domain separation tag has 1 to 255 bytes, got {len(domain)}")
     packed, library = items if isinstance(items, Packed) else Packed(items), _library()
-    tag = np.frombuffer(domain + bytes([len(domain)]), np.uint8)
+    tag = _bytes(domain + bytes([len(domain)]))
     factor = np.zeros(32, np.uint8) if scalar is None else _scalar(scalar)
     multiply_at = 0 if scalar is None else library.multiply
     out = np.empty((len(packed), POINT_BYTES), np.uint8)
@@ -226,7 +226,12 @@ def _pointer(array: NDArray[np.uint8]) -> ctypes.c_void_p:
 def _scalar(scalar: bytes) -> NDArray[np.uint8]:
     if len(scalar) != 32:
         raise ValueError(f"a scalar has 32 bytes, got {len(scalar)}")
-    return np.frombuffer(scalar, np.uint8)
+    return _bytes(scalar)
+
+
+def _bytes(data: bytes) -> NDArray[np.uint8]:
+    """Return a writable array: to the compiler a read-only one is another type, and each type costs a compilation."""
+    return np.frombuffer(bytearray(data), np.uint8)
 
 
 def _on_all_cores(chunk: Callable[[int, int], int], n: int, threads: int) -> int:

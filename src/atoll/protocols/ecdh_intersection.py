@@ -5,9 +5,11 @@ by `common_rows`, and tells each sender its final rows, in one common random ord
 nothing, and the result stays one-sided.
 """
 
+import asyncio
+import functools
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +55,7 @@ CARD = Card(
     "identity or is repeated, positions are out of range or repeated; InputError on own duplicates.",
     assurance="tested",
     notes=(
+        "In a star one mask of the receiver serves all senders, so senders that work together see the same points.",
         "A malicious site can put in ids that it does not have, and so ask for persons; only sizes are limited.",
         "Repeated runs with changed inputs show the difference: keep a log of runs.",
         "Sets of 10^6 ids take about two minutes on one core at each site.",
@@ -132,25 +135,83 @@ async def receiver(
         InputError: An id stands twice in `ids`.
         ProtocolError: As the card says.
     """
-    _refuse_duplicates(ids)
-    a, order = ristretto.random_scalar(rng), rng.permutation(len(ids))
-    domain = _domain(context)
-    await peer.send(Opening(len(ids), domain))  # (1)
-    ny = _checked(await peer.recv(Opening), domain, largest)  # (1)
-    width, rounds = _tag_bytes(len(ids), ny), _rounds(len(ids), ny)
-    x, y = np.zeros((len(ids), 2), np.uint64), np.zeros((ny, 2), np.uint64)
-    masked = await offload(_mask, ids, order, rounds[0], domain, a)
+    return await _receive(peer, _Blinded(ids, rng, _domain(context)), largest, progress)
+
+
+async def receive_from_all(
+    peers: Mapping[str, Channel],
+    ids: Sequence[bytes],
+    *,
+    rng: Rng,
+    context: Sequence[str] = (),
+    largest: int = LARGEST,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Matches]:
+    """Be the receiver towards several senders at once, with one mask: own ids are hashed and masked only once.
+
+    Args:
+        peers: Channels by name; each sender runs `sender`.
+        ids: As of `receiver`, and so are the rest.
+
+    Returns:
+        The matches with each sender, by name.
+    """
+    own, counts = _Blinded(ids, rng, _domain(context)), dict.fromkeys(peers, (0, 0))
+
+    def count(name: str, done: int, total: int) -> None:
+        counts[name] = done, total
+        progress(sum(done for done, _ in counts.values()), sum(total for _, total in counts.values()))
+
+    tasks = [
+        asyncio.ensure_future(_receive(peer, own, largest, functools.partial(count, name)))
+        for name, peer in peers.items()
+    ]
+    try:
+        return dict(zip(peers, await asyncio.gather(*tasks), strict=True))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+class _Blinded:
+    """The receiver's ids in shuffled order, hashed and masked as rounds ask for them."""
+
+    def __init__(self, ids: Sequence[bytes], rng: Rng, domain: bytes) -> None:
+        _refuse_duplicates(ids)
+        self.ids, self.domain = ids, domain
+        self.a, self.order = ristretto.random_scalar(rng), rng.permutation(len(ids))
+        self._points = np.empty((len(ids), 32), np.uint8)
+        self._ready = 0
+        self._turn = asyncio.Lock()
+
+    async def points(self, now: slice) -> NDArray[np.uint8]:
+        """Return a·H(x) of one round, (up to ROUND, 32); rounds are asked for in order."""
+        part = _cut(now, len(self.ids))
+        async with self._turn:
+            if self._ready < part.stop:
+                self._points[part] = await offload(_mask, self.ids, self.order, part, self.domain, self.a)
+                self._ready = part.stop
+        return self._points[part]
+
+
+async def _receive(peer: Channel, own: _Blinded, largest: int, progress: Progress) -> Matches:
+    nx = len(own.ids)
+    await peer.send(Opening(nx, own.domain))  # (1)
+    ny = _checked(await peer.recv(Opening), own.domain, largest)  # (1)
+    width, rounds = _tag_bytes(nx, ny), _rounds(nx, ny)
+    x, y = np.zeros((nx, 2), np.uint64), np.zeros((ny, 2), np.uint64)
+    masked = await own.points(rounds[0])
     for now, later in zip(rounds, [*rounds[1:], None], strict=True):
         await peer.send(Masked(masked))  # (2)
         if later is not None:
-            masked = await offload(_mask, ids, order, later, domain, a)
-        mine, theirs = _cut(now, len(ids)), _cut(now, ny)
-        own = await peer.recv(Own, points=(_size(theirs), 32))  # (3)
-        y[theirs] = await offload(_double, own.points, a, width, theirs.start)
+            masked = await own.points(later)
+        mine, theirs = _cut(now, nx), _cut(now, ny)
+        points = (await peer.recv(Own, points=(_size(theirs), 32))).points  # (3)
+        y[theirs] = await offload(_double, points, own.a, width, theirs.start)
         x[mine] = _as_words((await peer.recv(Doubled, tags=(_size(mine), width))).tags)  # (4)
-        progress(min(now.stop, max(len(ids), ny)), max(len(ids), ny))
+        progress(min(now.stop, max(nx, ny)), max(nx, ny))
     places, theirs_at = await offload(_join, x, y)
-    mine_at = order[places]
+    mine_at = own.order[places]
     by_row = np.argsort(mine_at)
     return Matches(mine_at[by_row], theirs_at[by_row])
 
