@@ -14,6 +14,9 @@ PROTOCOL_MODULES = (
     "atoll.protocols.oblivious_transfer",
     "atoll.learn.vertical.trees.predict",
     "atoll.learn.vertical.trees.protocol",
+    "atoll.node.contract",
+    "atoll.node.steps.evaluate",
+    "atoll.node.steps.split",
 )
 """Modules that define a `PROTOCOL`."""
 
