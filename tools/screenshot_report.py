@@ -33,27 +33,35 @@ def browser() -> str | None:
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
-def run(page: Path, *orders: str, timeout: float = 120.0) -> str:
-    """Open a page in a fresh profile with further flags, and return what the browser prints."""
+def run(page: Path, *orders: str, section: str = "", timeout: float = 120.0) -> str:
+    """Open a page, or one section of it by its id, in a fresh profile; return what the browser prints."""
     program = browser()
     if program is None:
         raise SystemExit("No Chromium found. Cure: apt-get install chromium")
     with tempfile.TemporaryDirectory() as profile:
-        command = [program, *FLAGS, f"--user-data-dir={profile}", *orders, page.resolve().as_uri()]
+        shown = page
+        if section:
+            rest = f"header, .summary, footer, main > section:not(#{section})"
+            shown = Path(profile) / "section.html"
+            text = page.read_text(encoding="utf-8")
+            shown.write_text(text.replace("</head>", f"<style>{rest} {{ display: none; }}</style></head>", 1))
+        command = [program, *FLAGS, f"--user-data-dir={profile}", *orders, shown.resolve().as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode != 0:
         raise SystemExit(f"The browser failed: {done.stderr[-2000:]}")
     return done.stdout
 
 
-def picture(page: Path, target: Path, width: int = 1280, height: int = 1600, *, dark: bool = False) -> Path:
+def picture(
+    page: Path, target: Path, width: int = 1280, height: int = 1600, *, dark: bool = False, section: str = ""
+) -> Path:
     """Write a PNG of the upper part of a page, or a PDF if the target's name ends so."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".pdf":
         run(page, f"--print-to-pdf={target.resolve()}", "--no-pdf-header-footer")
     else:
         look = ["--blink-settings=preferredColorScheme=0"] if dark else []
-        run(page, f"--window-size={width},{height}", f"--screenshot={target.resolve()}", *look)
+        run(page, f"--window-size={width},{height}", f"--screenshot={target.resolve()}", *look, section=section)
     if not target.exists():
         raise SystemExit(f"The browser wrote no {target}")
     return target
@@ -67,8 +75,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=1600, help="how much of the page to show, in pixels")
     parser.add_argument("--dark", action="store_true", help="as a reader with a dark screen sees it")
+    parser.add_argument("--section", default="", help="id of the only section to show, such as learned")
     chosen = parser.parse_args()
-    target = picture(chosen.page, chosen.target, chosen.width, chosen.height, dark=chosen.dark)
+    target = picture(chosen.page, chosen.target, chosen.width, chosen.height, dark=chosen.dark, section=chosen.section)
     sys.stdout.write(f"{target} {target.stat().st_size // 1000} kB\n")
 
 

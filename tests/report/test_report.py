@@ -185,7 +185,7 @@ def nasty() -> report.ReportData:
     def spoil(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
             return {name: spoil(item, name) for name, item in value.items()}
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             return [spoil(item, key) for item in value]
         if key == "name" and value == "":
             return value
@@ -283,6 +283,17 @@ def test_disclosure_says_each_sentence_once() -> None:
     found = report.disclosure("bank", "label holder", [("a", "b"), ("b", "c")], ("d", "d"))
     assert found.learned == ("a", "b", "c")
     assert found.hidden == ("d",)
+    card = ("Bins.", "Not: labels, gains (own, others'), which rows are kept.")
+    split = report.disclosure("registry", "feature holder", [card])
+    assert split.learned == ("Bins.",)
+    assert split.hidden == ("labels", "gains (own, others')", "which rows are kept")
+
+
+def test_a_raised_limit_is_named() -> None:
+    sentence = "names the rows themselves among what is revealed"
+    assert sentence not in Tree(page()).text
+    raised = tuple(msgspec.structs.replace(meter, limit=99) for meter in full().leakage)
+    assert Tree(report.render(msgspec.structs.replace(full(), leakage=raised))).text.count(sentence) == 1
 
 
 def test_summary_for_the_terminal() -> None:

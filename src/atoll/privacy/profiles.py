@@ -97,7 +97,7 @@ _VERY_HIGH, _HIGH, _MEDIUM, _LOW = (
     Term("low", "低"),
 )
 _NONE, _PRESENT = Term("none", "无"), Term("yes", "有")
-_NOT_NEEDED, _NEEDED = Term("not needed", "无"), Term("needed", "有")
+_NOT_NEEDED, _NEEDED = Term("none", "无"), Term("needed", "有")
 _EITHER, _DISTRIBUTED = Term("central or distributed", "中心化/分布式"), Term("distributed", "分布式")
 _SEMI_HONEST = Term("semi-honest, no collusion", "半诚实模型，无串谋")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Literal
 
@@ -45,6 +46,9 @@ SECUREBOOST = (
     ),
 )
 """Trees on the fixed-matrix product beside SecureBoost (Cheng et al. 2021) as its open implementations ship it."""
+
+
+_NOT = "Not: "
 
 
 def performance(
@@ -91,14 +95,24 @@ def performance(
 def disclosure(site: str, role: str, reveals: Iterable[Iterable[str]], hidden: Iterable[str] = ()) -> Disclosure:
     """Collect what one party learned from the cards of the protocols it ran, each sentence once.
 
+    A card's sentence "Not: labels, gains." says what is not learned, and goes there item by item.
+
     Args:
         site: The party.
         role: Its role in words.
         reveals: `card.reveals[role]` of every protocol it took part in, in step order.
         hidden: What it did not learn, in words.
     """
-    learned = dict.fromkeys(sentence for card in reveals for sentence in card)
-    return Disclosure(site=site, role=role, learned=tuple(learned), hidden=tuple(dict.fromkeys(hidden)))
+    said = dict.fromkeys(sentence.strip() for card in reveals for sentence in card)
+    learned = tuple(sentence for sentence in said if not sentence.startswith(_NOT))
+    denied = (item for sentence in said if sentence.startswith(_NOT) for item in _items(sentence.removeprefix(_NOT)))
+    return Disclosure(site=site, role=role, learned=learned, hidden=tuple(dict.fromkeys([*denied, *hidden])))
+
+
+def _items(sentence: str) -> list[str]:
+    """Split "labels, gains (of splits, of trees)." at the commas outside parentheses."""
+    parts = re.split(r",\s*(?![^()]*\))", sentence.strip().rstrip("."))
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _thin_ks(curve: KsCurve, points: int, kink: float) -> KsCurve:

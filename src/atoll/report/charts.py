@@ -57,7 +57,7 @@ def party_color(data: ReportData, site: str) -> str:
 
 def feature_name(feature: Feature) -> str:
     """Own columns by name, other sites' by their opaque number."""
-    return clean(feature.name) if feature.name else f"{clean(feature.site)} · feature {feature.number}"
+    return clean(feature.name) if feature.name else f"{clean(feature.site, 40)} · feature {feature.number}"
 
 
 def _label(text: str, limit: int = 30) -> str:
@@ -262,7 +262,7 @@ def _features(data: ReportData) -> Chart | None:
         "customdata": [[_label(feature.site), number(feature.splits)] for feature in shown],
         "hovertemplate": "%{customdata[0]}: %{x:.1%} of the gain, %{customdata[1]} splits<extra></extra>",
     }  # fmt: skip
-    names = [_label(feature_name(feature)) for feature in shown]
+    names = [_label(f.name) if f.name else f"{_label(f.site, 18)} · feature {f.number}" for f in shown]
     layout = {
         "xaxis": _axis("Share of the model's gain", tickformat=".0%", rangemode="tozero", nticks=6),
         "yaxis": _axis(tickvals=place, ticktext=names, showgrid=False, automargin=True, ticks=""),

@@ -83,6 +83,7 @@ def render(data: ReportData) -> str:
     from plotly.offline import get_plotlyjs
 
     check(data)
+    data = _shortened(data)
     pictures = charts(data)
     scripts = {"plotly": get_plotlyjs(), "draw": _text("charts.js")} if pictures else {}
     env = Environment(
@@ -107,6 +108,12 @@ def render(data: ReportData) -> str:
         chart_json=Markup(_script_json(pictures)),  # noqa: S704
         policy=_policy(scripts),
     )
+
+
+def _shortened(data: ReportData) -> ReportData:
+    """Keep the words that every sentence and table head repeats to a sane length."""
+    words_of = {name: words.clean(getattr(data.job, name), 32) for name in ("subject", "positive", "negative")}
+    return msgspec.structs.replace(data, job=msgspec.structs.replace(data.job, **words_of))
 
 
 def check(data: ReportData) -> None:
