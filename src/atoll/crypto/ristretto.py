@@ -187,8 +187,8 @@ def multiply(points: Points, scalar: bytes, *, first: int = 0, threads: int = 0)
 
 def multiply_base(scalar: bytes) -> Points:
     """Return the generator times a scalar, (32,)."""
-    out = np.empty(POINT_BYTES, np.uint8)
-    _library().sodium.crypto_scalarmult_ristretto255_base(_pointer(out), _pointer(_scalar(scalar)))
+    out, factor = np.empty(POINT_BYTES, np.uint8), _scalar(scalar)
+    _library().sodium.crypto_scalarmult_ristretto255_base(_pointer(out), _pointer(factor))
     return out
 
 
@@ -220,6 +220,7 @@ def _pairwise(name: str, p: Points, q: Points) -> Points:
 
 
 def _pointer(array: NDArray[np.uint8]) -> ctypes.c_void_p:
+    """Return the array's address; the caller keeps the array alive by a name of its own."""
     return ctypes.c_void_p(array.ctypes.data)
 
 
