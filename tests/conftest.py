@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run; no deadline, since the first call of a kernel compiles it.
+settings.register_profile("repository", derandomize=True, deadline=None, database=None)
+settings.load_profile("repository")
 
 GRACE = 2.0
 """Seconds in which closing may finish: gRPC closes sockets after its call has returned."""
