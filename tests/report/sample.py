@@ -89,20 +89,7 @@ def record(
         Series(name=name, values=tuple(evaluate.log_loss(label[rows], p[rows, 1]) for p in stages))
         for name, rows in (("training", train), ("evaluation", test))
     ]
-    nodes = np.concatenate([tree[0].nodes for tree in full._predictors])
-    inner = nodes[nodes["is_leaf"] == 0]
-    gains = np.bincount(inner["feature_idx"], weights=inner["gain"], minlength=len(flat))
-    splits = np.bincount(inner["feature_idx"], minlength=len(flat))
-    features = tuple(
-        Feature(
-            site=str(owner[i]),
-            number=int((owner[:i] == owner[i]).sum()) + 1,
-            gain=float(gains[i]),
-            splits=int(splits[i]),
-            name=(names or {}).get(flat[i], flat[i]) if owner[i] == sites[0] else "",
-        )
-        for i in range(len(flat))
-    )
+    features = _features(full, owner, flat, names or {})
     results = tuple(performance(kind, label[test], score[test]) for kind, score in scores.items())
     if head.get("demo"):
         results = (*results, performance("pooled", label[test], scores["partnership"][test]))
@@ -125,6 +112,24 @@ def record(
         versions={"atoll": "0.1.0", "numpy": np.__version__},
         notes=("Evaluation rows are a third of the aligned rows, drawn by the label holder.",),
         **_conduct(sites, len(label)),
+    )
+
+
+def _features(model: Any, owner: np.ndarray, flat: list[str], names: Mapping[str, str]) -> tuple[Feature, ...]:
+    """Summed gain and number of splits of every column; only the first site's columns have names."""
+    nodes = np.concatenate([tree[0].nodes for tree in model._predictors])
+    inner = nodes[nodes["is_leaf"] == 0]
+    gains = np.bincount(inner["feature_idx"], weights=inner["gain"], minlength=len(flat))
+    splits = np.bincount(inner["feature_idx"], minlength=len(flat))
+    return tuple(
+        Feature(
+            site=str(owner[i]),
+            number=int((owner[:i] == owner[i]).sum()) + 1,
+            gain=float(gains[i]),
+            splits=int(splits[i]),
+            name=names.get(flat[i], flat[i]) if owner[i] == owner[0] else "",
+        )
+        for i in range(len(flat))
     )
 
 
