@@ -1,13 +1,14 @@
 """Write the documentation pages that come from code: `python tools/generate_docs.py [--check]`.
 
-Generated are the protocol cards, the command line reference and the errors. The pages are committed, so that they can
-be read without building anything; a test fails when one of them is stale.
+Generated are the protocol cards, the job document, the command line reference and the errors. The pages are
+committed, so that they can be read without building anything; a test fails when one of them is stale.
 """
 
 import inspect
+import re
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -21,6 +22,7 @@ def pages() -> dict[Path, str]:
     return protocol_pages() | {
         Path("reference/cli.md"): cli_page(),
         Path("reference/errors.md"): errors_page(),
+        Path("reference/job.md"): job_page(),
     }
 
 
@@ -54,9 +56,7 @@ def protocol_pages() -> dict[Path, str]:
     from atoll.registry import protocols
 
     found = protocols()
-    rows = [
-        f"| [{name}]({name}.md) | {cell(one.title)} | {cell(one.card.assurance)} |" for name, one in found.items()
-    ]
+    rows = [f"| [{name}]({name}.md) | {cell(one.title)} | {cell(one.card.assurance)} |" for name, one in found.items()]
     index = [
         COMES_FROM.format(source="the cards of all protocols") + "# Protocol cards\n",
         "A card says what a protocol does, against whom it protects, and **what each role learns**. The same text is",
@@ -189,6 +189,82 @@ def default(parameter: Any) -> str:
     if value is None or callable(value) or value in (False, "", (), []) or "Sentinel" in type(value).__name__:
         return ""
     return f"`{value}`"
+
+
+# ---------------------------------------------------------------------------------------------------- job documents
+
+
+# Step train refuses these: they stand in step bin.
+ELSEWHERE = {"train": ("max_bin", "min_bin")}
+
+
+def job_page() -> str:
+    """Every key of a job document."""
+    from atoll.node import job
+    from atoll.node.steps import STEPS
+
+    lines = [
+        COMES_FROM.format(source="src/atoll/node/job.py and src/atoll/node/steps") + "# Job document\n",
+        "A job is a YAML file, the same at every site; the [tutorial](../tutorial.md#4-a-job) has a whole one. Unknown",
+        "keys are refused, and the nearest right one is named.\n",
+        *keys("The document", job.Job),
+        *keys("A site's part, under `sites: {NAME: …}`", job.Part),
+        *keys("Under `limits:`", job.Limits),
+        *keys("Under `timeouts:`", job.Timeouts),
+        "## Steps\n",
+        "Steps run in the order in which the job lists them, each as `- step: NAME` with its own keys.\n",
+    ]
+    for params, step in STEPS.items():
+        lines += [
+            f"### {step.name}\n",
+            f"{step.title}. {first_paragraph(step)}\n",
+            *key_table(params, ELSEWHERE.get(step.name, ())),
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def keys(heading: str, struct: Any) -> list[str]:
+    return [f"## {heading}\n", f"{first_paragraph(struct)}\n", *key_table(struct)]
+
+
+def key_table(struct: Any, skip: Collection[str] = ()) -> list[str]:
+    """A table of a struct's fields, with what its docstring says of them."""
+    import msgspec
+
+    meanings = field_texts(struct)
+    lines = ["| key | meaning | default |", "| --- | --- | --- |"]
+    for field in msgspec.structs.fields(struct):
+        if field.name in skip:
+            continue
+        name = field.encode_name
+        lines.append(f"| `{name}` | {cell(meanings.get(field.name, ''))} | {field_default(field)} |")
+    return [*lines, ""] if len(lines) > 2 else ["It has no keys.", ""]
+
+
+def field_texts(struct: Any) -> dict[str, str]:
+    """What the docstrings of a class and its bases say under Attributes or Args."""
+    texts: dict[str, str] = {}
+    for one in reversed(struct.__mro__[:-1]):
+        text = inspect.cleandoc(one.__dict__.get("__doc__") or "")
+        section = re.search(r"^(?:Attributes|Args):\n((?:[ ]{4}.*\n?|\n)+)", text, re.M)
+        for name, meaning in re.findall(r"^ {4}(\w+): ((?:.+)(?:\n {5,}.+)*)", section[1] if section else "", re.M):
+            texts[name] = meaning
+    return texts
+
+
+def field_default(field: Any) -> str:
+    import msgspec
+
+    if field.required:
+        return "required"
+    if field.default is msgspec.NODEFAULT or isinstance(field.default, msgspec.Struct):
+        return ""
+    value = field.default
+    return "" if value is None or value in ("", ()) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def first_paragraph(thing: Any) -> str:
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
 
 
 # ----------------------------------------------------------------------------------------------------------- errors
