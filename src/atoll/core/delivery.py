@@ -401,13 +401,9 @@ class SteadyLink:
         missing = (size if kind == FRAME else line.missing) - len(data)
         line.held, self._held = line.held + cost, self._held + cost
         # Every unit but a frame's last one is full, so a shortened one is noticed at once.
-        if (
-            missing < 0
-            or (missing and len(data) != self.limits.chunk)
-            or line.held > self.limits.window
-            or self._held > self.limits.total
-        ):
-            raise ProtocolError(f"{self.peer} sent more than was announced or allowed on stream {name!r}")
+        ragged = missing < 0 or (missing > 0 and len(data) != self.limits.chunk)
+        if ragged or line.held > self.limits.window or self._held > self.limits.total:
+            raise ProtocolError(f"{self.peer} sent more, or less, than was announced or allowed on stream {name!r}")
         line.missing = missing
         line.units.append((header if kind == FRAME else None, size, data, cost))
         line.arrived.set()
