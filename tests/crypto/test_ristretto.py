@@ -1,5 +1,7 @@
 """The group: vectors of the standards, bulk against single calls, and every kind of point that must be refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -84,6 +86,10 @@ def test_scalars_are_drawn_below_the_order_and_never_zero() -> None:
     drawn = [int.from_bytes(ristretto.random_scalar(rng), "little") for _ in range(50)]
     assert all(0 < k < ORDER for k in drawn)
     assert len(set(drawn)) == 50
+
+
+def test_the_library_leaves_no_file_behind() -> None:
+    assert not Path(ristretto._library().sodium._name).exists()
 
 
 def test_wrong_lengths_are_refused() -> None:

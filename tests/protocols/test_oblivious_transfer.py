@@ -137,13 +137,20 @@ def test_directions_share_nothing() -> None:
     assert not np.array_equal(at_a._next(4), at_b._next(4))
 
 
-def test_one_site_draws_a_new_delta_for_every_set_up() -> None:
-    rng, deltas = seeded_rng(1), set()
-    for other in range(3):
+def deltas(generators: list[Rng]) -> set[bytes]:
+    """The deltas of set-ups that draw from these generators."""
+    found = set()
+    for other, rng in enumerate(generators):
         a, b = memory_pair()
         sender, _ = run_pair(ot.setup_sender(a, rng=rng), ot.setup_receiver(b, rng=seeded_rng(2 + other)))
-        deltas.add(sender._delta.tobytes())
-    assert len(deltas) == 3
+        found.add(sender._delta.tobytes())
+    return found
+
+
+def test_every_set_up_has_a_delta_of_its_own_and_the_check_catches_a_shared_one() -> None:
+    rng = seeded_rng(1)
+    assert len(deltas([rng, rng, rng.spawn()])) == 3
+    assert len(deltas([seeded_rng(1), seeded_rng(1)])) == 1  # mutant: one delta for two directions
 
 
 def test_a_rewound_index_is_caught() -> None:
@@ -161,20 +168,52 @@ def test_a_rewound_index_is_caught() -> None:
     assert "from index 0, this side is at 64" in str(error)
 
 
-def test_pads_repeat_on_the_mutant_that_rewinds_both_and_never_on_ours() -> None:
-    x = np.zeros((64, 2), np.uint64)
-    (one, two), _, _, _ = play((64, 64))
-    assert not np.array_equal(tmmo.hash_blocks(x, one.first), tmmo.hash_blocks(x, two.first))
-    assert np.array_equal(tmmo.hash_blocks(x, one.first), tmmo.hash_blocks(x, one.first))
+class RewindingSender(OtSender):
+    """Mutant: each call counts from zero, as a state read back from a file would."""
+
+    def _begin(self, n: int) -> int:
+        self.used = 0
+        return super()._begin(n)
+
+
+class RewindingReceiver(OtReceiver):
+    """Mutant: as `RewindingSender`, so that both sides agree and nothing looks wrong between them."""
+
+    def _begin(self, n: int) -> int:
+        self.used = 0
+        return super()._begin(n)
+
+
+def indices(sent: list[CorrelatedBlocks]) -> list[int]:
+    return [blocks.first + i for blocks in sent for i in range(len(blocks.q))]
+
+
+def test_indices_never_meet_and_the_check_catches_sites_that_rewind_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (1, 63, 64, 65, 128, 3)
+    ours = indices(play(sizes)[0])
+    assert len(set(ours)) == len(ours) == sum(sizes)
+    monkeypatch.setattr(ot, "OtSender", RewindingSender)
+    monkeypatch.setattr(ot, "OtReceiver", RewindingReceiver)
+    mutant = indices(play(sizes)[0])
+    assert len(set(mutant)) < len(mutant)
+
+
+def test_strings_never_repeat_and_the_check_catches_rewound_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two calls share no string; a mutant whose key streams start anew shows r ⊕ r′ in its messages."""
+    (one, two), _, _, transcript = play((64, 64))
     assert not {q.tobytes() for q in one.q} & {q.tobytes() for q in two.q}
+    columns = [np.frombuffer(frame.payload, np.uint64) for frame in transcript[2:]]
+    assert len(set((columns[0] ^ columns[1]).tolist())) == 128
 
+    def fresh(self: OtReceiver, choices: np.ndarray, t: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        return masked(OtReceiver(seeds), choices, t)
 
-def test_indices_never_meet_over_many_calls() -> None:
-    sent, *_ = play((1, 63, 64, 65, 128, 3))
-    taken: list[int] = []
-    for blocks in sent:
-        taken += range(blocks.first, blocks.first + len(blocks.q))
-    assert len(taken) == len(set(taken))
+    masked, seeds = OtReceiver._mask, seeded_rng(1).u8(256, 16)
+    monkeypatch.setattr(OtReceiver, "_mask", lambda self, r, t: fresh(self, r, t, seeds))
+    *_, choices, transcript = play((64, 64))
+    columns = [np.frombuffer(frame.payload, np.uint64) for frame in transcript[2:]]
+    leaked = np.packbits(choices[0] ^ choices[1], bitorder="little").view(np.uint64)
+    assert set((columns[0] ^ columns[1]).tolist()) == set(leaked.tolist())
 
 
 def test_state_cannot_be_copied_or_shown() -> None:
