@@ -100,8 +100,10 @@ def test_parts_survive_json_and_hold_only_their_own_side() -> None:
         from_json(b"\x80", LabelPart)
 
 
-def test_rows_outside_the_node_and_validation_rows_are_zero_in_every_vector() -> None:
-    own, other, label, trains = task(400, features=6)
+def vectors_of(
+    own: Columns, other: Columns, label: np.ndarray, held: np.ndarray, params: TreeParams
+) -> list[np.ndarray]:
+    """All vectors that the feature holder is sent in the hidden, level by level."""
     seen: list[np.ndarray] = []
 
     async def asking(peer, layout, rows, *, reveals_rows, rng):
@@ -116,20 +118,38 @@ def test_rows_outside_the_node_and_validation_rows_are_zero_in_every_vector() ->
         return end
 
     a, b = memory_pair("label", "site1")
-    params = TreeParams(n_estimators=1, max_depth=3, min_node=10, min_bin=2, subsample=0.7)
     together(
-        label_holder({"site1": a}, own, label, ~trains, params, rng=seeded_rng(0), reveals_rows=True, connect=asking),
+        label_holder({"site1": a}, own, label, held, params, rng=seeded_rng(0), reveals_rows=True, connect=asking),
         feature_holder(b, other, params, rng=seeded_rng(1), reveals_rows=True, connect=doubles.answering),
     )
+    return seen
+
+
+def test_rows_outside_the_node_and_validation_rows_are_zero_in_every_vector() -> None:
+    own, other, label, trains = task(400, features=6)
+    params = TreeParams(n_estimators=1, max_depth=3, min_node=10, min_bin=2, subsample=0.7)
+    seen = vectors_of(own, other, label, ~trains, params)
     assert all(vectors.shape[1] == 400 for vectors in seen)
     assert all((vectors[:, ~trains] == 0).all() for vectors in seen)
-    root = np.count_nonzero(seen[0][1])
-    assert 150 < root < 300
+    assert 150 < np.count_nonzero(seen[0][1]) < 300
     for vectors in seen:
         rows = [set(np.flatnonzero(h).tolist()) for h in vectors[1::2]]
         assert all(not one & two for one, two in pairwise(rows))
         assert all(np.array_equal(g != 0, h != 0) for g, h in zip(vectors[::2], vectors[1::2], strict=True))
-    assert all(np.count_nonzero(v) >= 10 for vectors in seen for v in vectors)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_sums_of_few_rows_follow_from_those_that_are_opened(seed: int) -> None:
+    own, other = make_table("own", 400, 3, seed), make_table("other", 400, 3, seed + 50)
+    label, held = drawn_label(400, seed)
+    params = TreeParams(n_estimators=1, max_depth=6, min_node=40, min_bin=2, min_child_weight=0.1)
+    groups = [
+        frozenset(np.flatnonzero(h).tolist()) for v in vectors_of(own, other, label, held, params) for h in v[1::2]
+    ]
+    assert seed == 2 or len(groups) > 1
+    for group in groups:
+        rest = group.difference(*(other for other in groups if other < group))
+        assert not rest or len(rest) >= 40
 
 
 def record(label: np.ndarray, *, pad: bool, own_seed: int = 1, gamma: float = 0.0) -> list:

@@ -31,7 +31,8 @@ class TreeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         scale_pos_weight: Weight of positive rows, above 0.
         base_score: Probability before the first tree, in (0, 1); the rate in the training rows if left out.
         early_stopping_rounds: Stop after so many trees without a better validation log-loss; never if left out.
-        min_node: Nodes with fewer training rows are not opened on other sites' features; 20 × `max_bin` if left out.
+        min_node: Sums over other sites' bins are opened for so many rows or more, and no sums of fewer follow from
+            them; smaller nodes are split on own features only. 20 × `max_bin` if left out.
         min_bin: Bins with fewer rows are merged with their neighbours before anything is computed.
         pad_shape: Send the same number of vectors and splits at every level, so that tree shapes stay hidden.
 
@@ -86,7 +87,7 @@ class TreeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def smallest_node(self) -> int:
-        """Rows below which a node is not opened on other sites' features."""
+        """Fewest rows whose sums over other sites' bins are opened."""
         return 20 * self.max_bin if self.min_node is None else self.min_node
 
     @property
