@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
 from atoll.core.errors import InputError
@@ -14,6 +17,8 @@ from atoll.core.protocol import Card, Protocol
 from atoll.core.session import Session
 from atoll.node.steps.base import Step, Work, present
 from atoll.node.steps.split import TEST
+
+EVALUATION = "evaluation.csv"
 
 
 class Evaluate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="step", tag="evaluate"):
@@ -113,7 +118,8 @@ class EvaluateStep(Step[Evaluate]):
             before = await predict_label_holder({}, alone, X.take(test), rng=work.rng)
             found.insert(0, performance("alone", y, before))
             work.state["auc_gain"] = metrics.auc_gain(y, before, score)
-        work.state["performances"], work.state["scores"] = found, {"test": test, "partnership": score, "alone": before}
+        work.state["performances"] = found
+        self._keep(work, test, score)
         first, last = found[0], found[-1]
         if self.params.share:
             figures = Figures(len(test), first.auc, first.ks.statistic, last.auc, last.ks.statistic)
@@ -121,6 +127,16 @@ class EvaluateStep(Step[Evaluate]):
                 await announce(peer.sub("figures"), figures)
         versus = f" (alone {first.auc:.3f}, {first.ks.statistic:.3f})" if alone is not None else ""
         return f"AUC {last.auc:.3f}, KS {last.ks.statistic:.3f}{versus} on {len(test):,} rows"
+
+    def _keep(self, work: Work, test: NDArray[np.int64], score: NDArray[np.float64]) -> None:
+        """Write id, label and score of the test rows for the label holder's own use."""
+        table, rows, y = present(work.table, "table"), present(work.rows, "common rows"), present(work.y, "label")
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow([*work.mine.ids, "label", "score"])
+        for at, value in zip(test.tolist(), score.tolist(), strict=True):
+            writer.writerow([*(ids[rows[at]] for ids in table.ids), int(y[at]), f"{value:.6f}"])
+        work.store.write(EVALUATION, text.getvalue().encode())
 
 
 PROTOCOL = Protocol(

@@ -112,6 +112,7 @@ class SplitStep(Step[Split]):
         else:
             part = await learn(session.peers[work.job.hub].sub("split"), len(rows))
         work.part = part
+        work.store.write_array("part.npy", part)
         train, validation, test = (int(np.count_nonzero(part == which)) for which in (TRAIN, VALIDATION, TEST))
         work.report["split"] = {"train": train, "validation": validation, "test": test}
         kept = f", {validation:,} for early stopping" if validation else ""

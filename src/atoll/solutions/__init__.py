@@ -1,0 +1,1 @@
+"""Scenarios as ready jobs: the data, the job document, and what to compare the result with."""

@@ -1,0 +1,1 @@
+"""A bank, a business registry and a regional agency train a credit model on small-business loans."""
