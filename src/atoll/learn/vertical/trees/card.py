@@ -38,8 +38,8 @@ TRAINING = Card(
         "n/100 is a rule of thumb from attacks that were run, not a proof: at T = n/25 a solver found 19 % of the bins "
         "(chance 3 %), at T = n nearly all. The report prints T/n, with T = 2 x queried nodes.",
         "Nodes under `min_node` rows (20 x bins by default) are not opened, and their sums do not follow from others: "
-        "a sibling is then served by its parent's sums, less the few rows too many in proportion to every bin. A bin of "
-        "an opened node may still hold few of its rows.",
+        "a sibling is then served by its parent's sums, less the few rows too many in proportion to every bin. A bin "
+        "of an opened node may still hold few of its rows.",
         "With `pad_shape` the numbers of vectors and splits of a level are always the same; the split lists then hold "
         "random ones beside the winners.",
     ),
