@@ -45,10 +45,12 @@ def auc(label: ArrayLike, score: ArrayLike) -> float:
     Raises:
         InputError: One class only, or unusable input.
     """
-    from sklearn.metrics import roc_auc_score
-
     y, s = _both_classes(label, score, "AUC")
-    return float(roc_auc_score(y, _ranks(s)[1]))
+    _, rows, hits = _blocks(y, s)
+    new_hits, new_misses = np.diff(hits, prepend=0), np.diff(rows - hits, prepend=0)
+    # twice the number of (positive, negative) pairs in the wrong order, in integers
+    wrong = int(np.sum(new_hits * (2 * (rows - hits) - new_misses)))
+    return 1.0 - wrong / (2 * int(hits[-1]) * int(rows[-1] - hits[-1]))
 
 
 def auc_gain(label: ArrayLike, before: ArrayLike, after: ArrayLike) -> AucGain:
@@ -90,13 +92,10 @@ def roc(label: ArrayLike, score: ArrayLike) -> Roc:
     Raises:
         InputError: One class only, or unusable input.
     """
-    from sklearn.metrics import roc_curve
-
-    y, s = _both_classes(label, score, "ROC")
-    values, ranks = _ranks(s)
-    false, true, cuts = roc_curve(y, ranks, drop_intermediate=False)
-    thresholds = (None, *(float(values[int(cut)]) for cut in cuts[1:]))
-    return Roc(tuple(false.tolist()), tuple(true.tolist()), thresholds)
+    values, rows, hits = _blocks(*_both_classes(label, score, "ROC"))
+    misses = rows - hits
+    false, true = misses / misses[-1], hits / hits[-1]
+    return Roc((0.0, *false.tolist()), (0.0, *true.tolist()), (None, *values.tolist()))
 
 
 def ks(label: ArrayLike, score: ArrayLike) -> Ks:
@@ -222,10 +221,10 @@ def log_loss(label: ArrayLike, probability: ArrayLike) -> float:
     Raises:
         InputError: Unusable input.
     """
-    from sklearn.metrics import log_loss as log_loss_of
-
     y, p = _probabilities(label, probability, "log-loss")
-    return float(log_loss_of(y, p, labels=[0, 1]))
+    ulp = np.finfo(np.float64).eps
+    p = np.clip(p, ulp, 1.0 - ulp)
+    return float(-np.mean(np.where(y == 1, np.log(p), np.log1p(-p))))
 
 
 def calibration(label: ArrayLike, probability: ArrayLike, bins: int = 10, *, equal_width: bool = False) -> Calibration:
@@ -268,13 +267,12 @@ def confusion(label: ArrayLike, score: ArrayLike, threshold: float) -> Confusion
     Raises:
         InputError: Threshold is NaN, or unusable input.
     """
-    from sklearn.metrics import confusion_matrix
-
     y, s = _checked(label, score, "confusion")
     if np.isnan(threshold):
         raise InputError("The threshold is NaN", cure="Give a number.")
-    (tn, fp), (fn, tp) = confusion_matrix(y, s >= threshold, labels=[0, 1]).tolist()
-    return Confusion(float(threshold), tp, fp, tn, fn)
+    called = s >= threshold
+    tp, positives, calls = int(np.sum(y[called])), int(np.sum(y)), int(np.sum(called))
+    return Confusion(float(threshold), tp, calls - tp, len(y) - positives - calls + tp, positives - tp)
 
 
 def psi(expected: ArrayLike, actual: ArrayLike, bins: int = 10) -> Psi:
@@ -359,15 +357,20 @@ def _blocks(y: _Ints, score: _Floats) -> tuple[_Floats, _Ints, _Ints]:
 
 def _placements(y: _Ints, score: _Floats) -> tuple[_Floats, _Floats]:
     """Return each positive's share of negatives below it, and each negative's share of positives above it."""
-    from scipy.stats import rankdata
-
     ranks = _ranks(score)[1]
     positives, negatives = ranks[y == 1], ranks[y == 0]
-    everyone = rankdata(np.concatenate([positives, negatives]))
+    everyone = _midranks(np.concatenate([positives, negatives]))
     p, n = len(positives), len(negatives)
-    below: Any = (everyone[:p] - rankdata(positives)) / n
-    above: Any = 1.0 - (everyone[p:] - rankdata(negatives)) / p
+    below: Any = (everyone[:p] - _midranks(positives)) / n
+    above: Any = 1.0 - (everyone[p:] - _midranks(negatives)) / p
     return below, above
+
+
+def _midranks(ranks: _Ints) -> _Floats:
+    """Rank from 1; tied values share the mean of their ranks."""
+    rows = np.bincount(ranks)
+    shared: Any = np.cumsum(rows) - (rows - 1) / 2
+    return np.asarray(shared[ranks])
 
 
 def _quantile_edges(values: _Floats, bins: int) -> _Floats:

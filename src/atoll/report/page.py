@@ -80,12 +80,11 @@ def render(data: ReportData) -> str:
         InputError: The record contradicts itself.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from plotly.offline import get_plotlyjs
 
     check(data)
     data = _shortened(data)
     pictures = charts(data)
-    scripts = {"plotly": get_plotlyjs(), "draw": _text("charts.js")} if pictures else {}
+    scripts = {"plotly": _text("vendor/plotly-basic.min.js"), "draw": _text("charts.js")} if pictures else {}
     env = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
