@@ -64,27 +64,24 @@ def histogram(codes: Codes, offsets: I64, at: I32, slot: I64, g: F64, h: F64, sl
     Returns:
         (S, k, 2) sums.
     """
-    out = np.zeros((slots, offsets[-1], 2))
+    k = offsets[-1]
+    out = np.zeros(2 * k * slots)
     n = at.size
-    place = np.empty(_BLOCK, np.int64)
-    rows = np.empty(_BLOCK, np.int64)
+    rows, place = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
+    block_g, block_h = np.empty(_BLOCK), np.empty(_BLOCK)
     for start in range(0, n, _BLOCK):
-        stop = min(start + _BLOCK, n)
         m = 0
-        for i in range(start, stop):
+        for i in range(start, min(start + _BLOCK, n)):
             s = slot[at[i]]
-            if s >= 0:
-                place[m] = s
-                rows[m] = i
-                m += 1
+            rows[m], place[m], block_g[m], block_h[m] = i, 2 * k * s, g[i], h[i]
+            m += s >= 0  # the next row overwrites one that is left out
         for f in range(codes.shape[0]):
-            base = offsets[f]
+            column, first = codes[f], 2 * offsets[f]
             for j in range(m):
-                i = rows[j]
-                cell = base + np.int64(codes[f, i])
-                out[place[j], cell, 0] += g[i]
-                out[place[j], cell, 1] += h[i]
-    return out
+                cell = place[j] + first + 2 * np.int64(column[rows[j]])
+                out[cell] += block_g[j]
+                out[cell + 1] += block_h[j]
+    return out.reshape(slots, k, 2)
 
 
 @njit
