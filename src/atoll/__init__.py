@@ -9,7 +9,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Public name -> module that defines it.
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "Job": "atoll.node.job",
+    "VerticalBoostedTreesClassifier": "atoll.notebook.estimators",
+    "simulate": "atoll.notebook.simulation",
+}
 
 __all__ = ["__version__"]
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from atoll.cli.stage import Ending
     from atoll.solutions.credit_risk.institutions import Institution
 
 app = typer.Typer(no_args_is_help=True, help="Watch institutions work together on this machine, on real data.")
@@ -73,7 +72,7 @@ def credit_risk(
         raise error
     reports = {name: Path(str((ending.last("finished") or {})["report"])) for name, ending in endings.items()}
     _with_pooled(folder, cast, reports)
-    figures = _figures(endings, reports, cast.places[0].name, time.perf_counter() - begun)
+    figures = _figures(cast, reports, cast.places[0].name, time.perf_counter() - begun)
     story.ending(figures, reports)
     if json:
         import json as encoder
@@ -198,7 +197,7 @@ def _with_pooled(folder: Path, cast: Cast, reports: Mapping[str, Path]) -> None:
         write_report(msgspec.structs.replace(data, job=job, performances=seen), path)
 
 
-def _figures(endings: Mapping[str, Ending], reports: Mapping[str, Path], hub: str, seconds: float) -> dict[str, Any]:
+def _figures(cast: Cast, reports: Mapping[str, Path], hub: str, seconds: float) -> dict[str, Any]:
     """Collect the demonstration's figures from the results and the label holder's report."""
     from atoll.node.reporting import Result
     from atoll.node.store import Store
@@ -210,6 +209,7 @@ def _figures(endings: Mapping[str, Ending], reports: Mapping[str, Path], hub: st
         p.kind: {"auc": round(p.auc, 4), "ks": round(p.ks.statistic, 4)} for p in data.performances
     }
     meter = data.leakage[0] if data.leakage else None
+    lifted = "rows of M" in cast.limits.get("reveals", ())
     return {
         "seconds": round(seconds, 1),
         "steps": {step: round(spent, 2) for step, spent in results[hub].steps.items()},
@@ -217,5 +217,6 @@ def _figures(endings: Mapping[str, Ending], reports: Mapping[str, Path], hub: st
         "sent": {name: result.sent for name, result in results.items()},
         "rows": dict(results[hub].report.get("align", {})),
         "vectors": None if meter is None else [meter.vectors, meter.rows],
+        "limit": "lifted in this job" if lifted else "one for 100 rows",
         **models,
     }

@@ -131,7 +131,7 @@ class Story:
             typer.echo("; the pooled model, which nobody could train in real life, is the yardstick.")
         if figures["vectors"]:
             used, over = figures["vectors"]
-            typer.echo(f"Each partner answered {used} hidden vectors over {over:,} rows (limit: one for 100 rows).")
+            typer.echo(f"Each partner answered {used} hidden vectors over {over:,} rows (limit: {figures['limit']}).")
         typer.echo(f"{figures['seconds']:.0f} s in all, {size(figures['bytes'])} between the sites.\n")
         typer.echo("What each site got and what it learned, one report each:")
         for name, path in reports.items():

@@ -68,38 +68,6 @@ FROM read_csv(?, header = true, all_varchar = true, delim = ',', quote = '"', es
 WHERE MIS_Status IN ('P I F', 'CHGOFF') AND ApprovalFY BETWEEN '1998' AND '2003'
 """
 
-HEADER = tuple(
-    [
-        "LoanNr_ChkDgt",
-        "Name",
-        "City",
-        "State",
-        "Zip",
-        "Bank",
-        "BankState",
-        "NAICS",
-        "ApprovalDate",
-        "ApprovalFY",
-        "Term",
-        "NoEmp",
-        "NewExist",
-        "CreateJob",
-        "RetainedJob",
-        "FranchiseCode",
-        "UrbanRural",
-        "RevLineCr",
-        "LowDoc",
-        "ChgOffDate",
-        "DisbursementDate",
-        "DisbursementGross",
-        "BalanceGross",
-        "MIS_Status",
-        "ChgOffPrinGr",
-        "GrAppv",
-        "SBA_Appv",
-    ]
-)
-
 Say = Callable[[str], None]
 
 
@@ -157,7 +125,9 @@ def table(cache: Path, say: Say) -> Path:
         connection.execute(
             "CREATE MACRO money(text) AS TRY_CAST(replace(replace(trim(text), '$', ''), ',', '') AS DOUBLE)"
         )
-        columns = "{" + ", ".join(f"'{name}': 'VARCHAR'" for name in HEADER) + "}"
+        with open(Path(folder) / MEMBER, encoding="utf-8") as file:
+            header = file.readline().strip().split(",")
+        columns = "{" + ", ".join(f"'{name}': 'VARCHAR'" for name in header) + "}"
         fresh = Path(folder) / "clean.parquet"
         query = CLEAN.replace("{columns}", columns)
         source = str(Path(folder) / MEMBER).replace("'", "''")

@@ -1,0 +1,1 @@
+"""Atoll in a notebook: whole jobs and estimators, with all sites in one process."""
