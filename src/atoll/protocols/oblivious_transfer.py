@@ -26,8 +26,8 @@ _TILE_WORDS = 504  # words of a column at a time: 32,256 transfers; a power of t
 _MESSAGE_TILES = 32  # tiles in one message, 16 MB
 
 CARD = Card(
-    source="Base: Masny and Rindal, ACM CCS 2019 (eprint 2019/706), section 5, with ristretto255 (RFC 9496). "
-    "Extension: Ishai, Kilian, Nissim and Petrank, CRYPTO 2003, kappa = 128.",
+    source="Base: Masny and Rindal, ACM CCS 2019 (eprint 2019/706), endemic transfer from Diffie-Hellman, on "
+    "ristretto255 (RFC 9496). Extension: Ishai, Kilian, Nissim and Petrank, CRYPTO 2003, kappa = 128.",
     security="Semi-honest, computational: CDH on ristretto255 and SHA-512 as a random oracle for the base transfers, "
     "AES-128 in counter mode for the extension, 128 bits. A malicious receiver could learn bits of delta.",
     inputs="receiver: choices (n,) of bits. sender: nothing; it draws delta, 128 bits, once for each set-up.",
