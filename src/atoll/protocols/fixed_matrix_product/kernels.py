@@ -163,13 +163,14 @@ def _bin_sums(
         rows = min(_ROWS, n - at)
         _load(at, rows, low, middle, high, words)
         for f in range(bins.shape[0]):
-            first = offsets[f]
+            column, into = bins[f, at : at + rows], sums[offsets[f] :]
             for i in range(rows):
-                b = first + np.int64(bins[f, at + i])
-                sums[b, 0] += words[i, 0]
-                sums[b, 1] += words[i, 1]
-                sums[b, 2] += words[i, 2]
-                sums[b, 3] += words[i, 3]
+                b = np.uint64(column[i])  # an unsigned index spares the check for negative ones
+                s0, s1, s2, s3 = into[b, 0], into[b, 1], into[b, 2], into[b, 3]
+                into[b, 0] = s0 + words[i, 0]
+                into[b, 1] = s1 + words[i, 1]
+                into[b, 2] = s2 + words[i, 2]
+                into[b, 3] = s3 + words[i, 3]
 
 
 @njit

@@ -15,7 +15,8 @@ from atoll.crypto.ring import Ring, hint_of_bins, hint_of_rows
 from atoll.protocols.fixed_matrix_product import kernels
 
 U64 = NDArray[np.uint64]
-_GRAM = 256  # up to so many rows or columns the singular values are computed and not only bounded
+_GRAM = 256  # up to so many rows the largest singular value is computed and not only bounded
+_PIECE = 1 << 16  # columns at a time
 
 
 @dataclass(frozen=True)
@@ -140,15 +141,21 @@ class Dense:
         return int(self.entries.shape[1])
 
     def facts(self) -> Facts:
-        size = np.abs(self.entries).astype(np.float64)
-        rows, columns = size.sum(axis=1).max(initial=0.0), size.sum(axis=0).max(initial=0.0)
-        norm = float(np.sqrt((size**2).sum(axis=1)).max(initial=0.0))
-        spectral = math.sqrt(float(rows) * float(columns))
-        if 0 < min(self.entries.shape) <= _GRAM:
-            exact = self.entries.astype(np.float64)
-            gram = exact @ exact.T if self.k <= self.n else exact.T @ exact
+        rows, squares = np.zeros(self.k), np.zeros(self.k)
+        gram = np.zeros((self.k, self.k)) if self.k <= _GRAM else None
+        largest = column = 0.0
+        for at in range(0, self.n, _PIECE):
+            piece = self.entries[:, at : at + _PIECE].astype(np.float64)
+            size = np.abs(piece)
+            rows, squares = rows + size.sum(axis=1), squares + (size**2).sum(axis=1)
+            largest, column = max(largest, float(size.max(initial=0.0))), max(column, float(size.sum(axis=0).max()))
+            if gram is not None:
+                gram += piece @ piece.T
+        row = float(rows.max(initial=0.0))
+        spectral = math.sqrt(row * column)
+        if gram is not None and self.k:
             spectral = min(spectral, math.sqrt(max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)))
-        return Facts(float(size.max(initial=0.0)), norm, float(rows), spectral)
+        return Facts(largest, math.sqrt(float(squares.max(initial=0.0))), row, spectral)
 
     def hint(self, ring: Ring, a: U64) -> U64:
         return hint_of_rows(ring, a, self.entries)
