@@ -48,7 +48,7 @@ def run(size: str, report: Report) -> None:
     report.row(
         f"{what}: training", label["seconds"], unit="s", limit=pooled["seconds"], limit_name="XGBoost hist, pooled",
         peer=SECUREBOOST.get(rows), peer_name="SecretFlow SecureBoost", goal=GOALS.get(rows), **traffic,
-        note=f"T/n = {label['vectors']}/{label['rows']:,}; memory {label['peak_mb']:.0f} MB at the label holder, "
+        note=f"T/n = {label['vectors']:.0f}/{label['rows']:,.0f}; memory {label['peak_mb']:.0f} MB at the label holder, "
         f"{features['peak_mb']:.0f} MB at the other",
     )  # fmt: skip
     report.row(

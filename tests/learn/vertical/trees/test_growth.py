@@ -1,11 +1,16 @@
 """Trees grown with subtraction and vectorised search equal those of the plain reference and of XGBoost."""
 
+from dataclasses import replace
+from typing import Any
+
+import msgspec
 import numpy as np
 import pytest
 import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atoll.data.columns import Column, Columns
 from atoll.learn.vertical.trees.binning import BinnedTable, bin_table, right_bits
 from atoll.learn.vertical.trees.grow import Choice, Growth, draw_sample
 from atoll.learn.vertical.trees.kernels import U8, histogram
@@ -96,33 +101,72 @@ def test_trees_equal_the_plain_reference_split_by_split(
         assert np.allclose(tree.weights()[tree.at], want.added, rtol=1e-12, atol=0)
 
 
-def xgboost_scores(x: np.ndarray, label: U8, train: np.ndarray, params: TreeParams) -> np.ndarray:
-    booster = xgboost.train(
-        {
-            "objective": "binary:logistic",
-            "tree_method": "hist",
-            "max_bin": params.max_bin,
-            "max_depth": params.max_depth,
-            "eta": params.learning_rate,
-            "base_score": float(probability(np.array(base_margin(label[train], params)))),
-            "nthread": 1,
-        },
-        xgboost.DMatrix(x[train], label[train]),
-        params.n_estimators,
-    )
-    return np.asarray(booster.predict(xgboost.DMatrix(x[~train])), np.float64)
+def xgboost_margins(x: np.ndarray, label: U8, train: np.ndarray, params: TreeParams, **more: Any) -> np.ndarray:
+    """Log-odds of the rows that are not trained on."""
+    settings = {"objective": "binary:logistic", "tree_method": "hist", "nthread": 1, "eta": params.learning_rate}
+    names = ("max_bin", "max_depth", "reg_lambda", "gamma", "min_child_weight", "scale_pos_weight", "base_score")
+    settings |= {name: getattr(params, name) for name in names if getattr(params, name) is not None}
+    kinds = more.pop("feature_types", None)
+    data = [xgboost.DMatrix(x[part], label[part], feature_types=kinds) for part in (train, ~train)]
+    booster = xgboost.train(settings | more, data[0], params.n_estimators)
+    return np.asarray(booster.predict(data[1], output_margin=True), np.float64)
 
 
-@pytest.mark.slow
-def test_scores_equal_those_of_xgboost_on_the_same_bins() -> None:
-    own, other, label, train = task(20_000)
-    params = TreeParams(min_node=1)
-    tables = [bin_table(own, 32, 20), bin_table(other, 32, 20)]
+def margins(tables: list[BinnedTable], label: U8, train: np.ndarray, params: TreeParams) -> np.ndarray:
+    """Ours of the same rows."""
     trees = grow(tables, label, train, params, 0)
-    margin = base_margin(label[train], params) + sum(t.weights()[t.at] for t in trees)
-    codes = np.concatenate([t.codes for t in tables]).T.astype(np.float32)
-    theirs = xgboost_scores(codes, label, train, TreeParams(max_bin=64))
-    assert np.abs(probability(margin[~train]) - theirs).max() < 1e-4
+    return (base_margin(label[train], params) + sum(t.weights()[t.at] for t in trees))[~train]
+
+
+def holes(table: Columns, seed: int) -> Columns:
+    """The table with some values missing, none of every third column."""
+    rng = np.random.default_rng(seed)
+    absent = [rng.random(table.rows) < 0.2 * (i % 3) for i in range(len(table))]
+    columns = (replace(c, values=np.where(gone, np.nan, c.values)) for c, gone in zip(table, absent, strict=True))
+    return Columns(tuple(columns), table.rows)
+
+
+def as_numbers(tables: list[BinnedTable]) -> np.ndarray:
+    """Bins as a table for XGBoost, missing values missing."""
+    known = [np.where(t.codes == t.layout.bins[:, None], np.nan, t.codes.astype(np.float32)) for t in tables]
+    return np.concatenate(known).T
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"gamma": 5.0, "scale_pos_weight": 3.0},
+        {"reg_lambda": 0.0, "min_child_weight": 20.0, "base_score": 0.3},
+        {"max_depth": 6, "min_child_weight": 0.0, "learning_rate": 1.0},
+        {"max_bin": 4},
+    ],
+)
+def test_scores_equal_those_of_xgboost_on_the_same_bins(settings: dict[str, Any]) -> None:
+    own, other, label, train = task(4_000, 7)
+    params = TreeParams(**{"n_estimators": 5, "min_node": 1, **settings})
+    tables = [bin_table(holes(table, seed), params.max_bin, 1) for seed, table in enumerate((own, other))]
+    theirs = xgboost_margins(as_numbers(tables), label, train, replace_bins(params))
+    assert np.abs(margins(tables, label, train, params) - theirs).max() < 1e-5
+
+
+def test_scores_equal_those_of_xgboost_on_categories() -> None:
+    rng = np.random.default_rng(4)
+    codes = rng.integers(-1, 7, (3, 4_000)).astype(np.int32)
+    effects = rng.normal(size=(3, 8))
+    label = (rng.random(4_000) < probability(sum(e[c] for e, c in zip(effects, codes, strict=True)))).astype(np.uint8)
+    train, names = np.arange(4_000) < 3_000, tuple("abcdefg")
+    table = Columns(tuple(Column(f"c{i}", "categorical", c, names) for i, c in enumerate(codes)), 4_000)
+    params = TreeParams(n_estimators=5, min_node=1)
+    tables = [bin_table(table, 32, 1)]
+    more = {"feature_types": ["c"] * 3, "max_cat_to_onehot": 100}
+    theirs = xgboost_margins(as_numbers(tables), label, train, params, **more)
+    assert np.abs(margins(tables, label, train, params) - theirs).max() < 1e-5
+
+
+def replace_bins(params: TreeParams) -> TreeParams:
+    """Enough bins for XGBoost to keep ours apart."""
+    return msgspec.structs.replace(params, max_bin=128)
 
 
 @pytest.mark.slow
@@ -131,13 +175,10 @@ def test_auc_is_within_two_thousandths_of_xgboost_on_the_pooled_columns() -> Non
     own, other, label, train = task(20_000)
     params = TreeParams()
     tables = [bin_table(own, 32, 20), bin_table(other, 32, 20)]
-    trees = grow(tables, label, train, params, 0)
-    margin = base_margin(label[train], params) + sum(t.weights()[t.at] for t in trees)
-    ours = auc(margin[~train], label[~train])
-    codes = np.concatenate([t.codes for t in tables]).T.astype(np.float32)
-    same_bins = auc(xgboost_scores(codes, label, train, TreeParams(max_bin=64)), label[~train])
+    ours = auc(margins(tables, label, train, params), label[~train])
+    same_bins = auc(xgboost_margins(as_numbers(tables), label, train, replace_bins(params)), label[~train])
     raw = np.column_stack([c.values for table in (own, other) for c in table])
-    own_bins = auc(xgboost_scores(raw, label, train, params), label[~train])
+    own_bins = auc(xgboost_margins(raw, label, train, params), label[~train])
     assert abs(ours - same_bins) < 0.002
     assert ours > own_bins - 0.002
 

@@ -1,6 +1,6 @@
 """Training and prediction over the real product and choice: conformance, views of the sites, and noise."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -184,6 +184,46 @@ def test_a_feature_holder_sees_the_same_when_all_labels_are_turned_round() -> No
 
     label = CASES[0].label
     assert view(label) == view(1 - label)
+
+
+def test_two_feature_holders_give_the_trees_of_the_plain_doubles() -> None:
+    case, third = CASES[2], make_case(90, (1, 2), 8).other
+    third = Columns(tuple(replace(c, name=f"c{i}") for i, c in enumerate(third)), 90)
+    tables = [case.own, case.other, third]
+    runs = [train(tables, case.label, case.validation, case.params, private=private) for private in (False, True)]
+    shapes = [[[(n.left, n.rule, n.site, n.rows, round(n.gain, 4)) for n in t] for t in r.label.trees] for r in runs]
+    assert shapes[0] == shapes[1]
+    assert {n.site for t in runs[0].label.trees for n in t} == {"", "site1", "site2"}
+    scores = [predict(run, tables, private=private) for run, private in zip(runs, (False, True), strict=True)]
+    assert np.allclose(*scores, rtol=1e-9)
+
+
+def test_ids_of_splits_never_repeat() -> None:
+    def ids(seed: int) -> list[str]:
+        case = CASES[2]
+        trained = train([case.own, case.other], case.label, case.validation, case.params, seed=seed)
+        return [split.id for tree in trained.features[0].splits for level in tree for split in level]
+
+    one, two = ids(1), ids(2)
+    assert one
+    assert len(set(one + two)) == len(one) + len(two)
+    assert all(len(bytes.fromhex(each)) == 16 for each in one)
+
+
+def test_what_leaves_while_scoring_has_one_shape_for_all_rows() -> None:
+    scoring, shapes = make_scoring(CASES[2]), []
+    for seed in (1, 2):
+        seen: list = []
+
+        def pair(a: str, b: str, seen: list = seen) -> tuple[Channel, Channel]:
+            one, two, transcript = recorded_pair(a, b)
+            seen.append(transcript)
+            return one, two
+
+        case = make_case(90, (2, 2), 2 * seed + 1)
+        predict(scoring.trained, [case.own, case.other], private=True, pair=pair)
+        shapes.append([(f.sender, f.stream, f.header, len(f.payload)) for f in seen[0]])
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.slow

@@ -41,11 +41,15 @@ def derivatives(margin: F64, label: U8, params: TreeParams) -> tuple[F64, F64]:
 
 
 def base_margin(label: U8, params: TreeParams) -> float:
-    """Return the log-odds before the first tree: of `base_score`, or of the weighted rate among (n,) labels."""
-    rate = params.base_score
-    if rate is None:
-        positive = float(label.sum()) * params.scale_pos_weight
-        rate = positive / (positive + float((label == 0).sum()))
+    """Return the log-odds before the first tree.
+
+    They are those of `base_score`; or of the rate among the labels (n,); or, as XGBoost has it where positive rows have
+    a weight of their own, one Newton step from even odds.
+    """
+    rate = params.base_score if params.base_score is not None else float(label.mean())
+    if params.base_score is None and params.scale_pos_weight != 1.0:
+        positive = rate * params.scale_pos_weight
+        return 4.0 * positive / (positive + 1.0 - rate) - 2.0
     return math.log(rate / (1.0 - rate))
 
 

@@ -29,7 +29,8 @@ class TreeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         colsample_bytree: Share of the features (of all sites together) drawn for each tree, in (0, 1].
         max_bin: Largest number of bins of a column, 2 to 65,534; bytes grow with it.
         scale_pos_weight: Weight of positive rows, above 0.
-        base_score: Probability before the first tree, in (0, 1); the rate in the training rows if left out.
+        base_score: Probability before the first tree, in (0, 1); if left out, taken from the training labels as
+            XGBoost does.
         early_stopping_rounds: Stop after so many trees without a better validation log-loss; never if left out.
         min_node: Sums over other sites' bins are opened for so many rows or more, and no sums of fewer follow from
             them; smaller nodes are split on own features only. 20 × `max_bin` if left out.
