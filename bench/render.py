@@ -16,9 +16,10 @@ HEADINGS = ("task", "ours", "peer", "limit", "ours / peer", "ours / limit", "goa
 HEAD = """# Benchmarks
 
 Every figure on this page is printed by a command, `python -m bench NAME --size SIZE`, which runs ours and what it is
-compared with one after the other on the same machine. *Peer* is the same task in another system; *limit* is what the
-task costs without protection (pooled data, plain text, a bare library). A ratio is ours divided by theirs: for seconds
-less is better, for rates (GB/s, rows/s) more is. `make bench` runs the small sizes and writes this page anew.
+compared with one after the other on the same machine. *Peer* is the same task in another system; where its name says
+*recorded*, it was measured before, on a machine of the same class, since it cannot be installed beside ours. *Limit* is
+what the task costs without protection (pooled data, plain text, a bare library). A ratio is ours divided by theirs: for
+seconds less is better, for rates (GB/s, rows/s) more is. `make bench` runs the small sizes and writes this page anew.
 """
 
 
