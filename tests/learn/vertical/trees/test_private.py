@@ -191,8 +191,10 @@ def test_two_feature_holders_give_the_trees_of_the_plain_doubles() -> None:
     third = Columns(tuple(replace(c, name=f"c{i}") for i, c in enumerate(third)), 90)
     tables = [case.own, case.other, third]
     runs = [train(tables, case.label, case.validation, case.params, private=private) for private in (False, True)]
-    shapes = [[[(n.left, n.rule, n.site, n.rows, round(n.gain, 4)) for n in t] for t in r.label.trees] for r in runs]
+    shapes = [[[(n.left, n.rule, n.site, n.rows) for n in t] for t in r.label.trees] for r in runs]
     assert shapes[0] == shapes[1]
+    gains = [[n.gain for t in r.label.trees for n in t] for r in runs]
+    assert gains[0] == pytest.approx(gains[1], abs=1e-2)
     assert {n.site for t in runs[0].label.trees for n in t} == {"", "site1", "site2"}
     scores = [predict(run, tables, private=private) for run, private in zip(runs, (False, True), strict=True)]
     assert np.allclose(*scores, rtol=1e-9)
