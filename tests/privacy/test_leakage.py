@@ -31,6 +31,7 @@ def answers(V: np.ndarray, bins: np.ndarray, m: int) -> np.ndarray:
     return V @ np.eye(m)[bins]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "m", "trees", "low", "high"),
     [(600, 16, 10, 0.78, 1.0), (600, 16, 20, 0.97, 1.0), (3_000, 32, 8, 0.15, 0.45), (8_000, 16, 5, 0.06, 0.16)],
@@ -43,6 +44,7 @@ def test_rows_fall_with_the_number_of_equations(n: int, m: int, trees: int, low:
     assert low <= (guess == bins).mean() <= high
 
 
+@pytest.mark.slow
 def test_an_honest_transcript_gives_rows_away_once_the_limit_is_lifted() -> None:
     """The product itself, its noise included: the label holder finds the bins of a third of all rows at least."""
     rng, n, m = np.random.default_rng(2), 1_000, 16

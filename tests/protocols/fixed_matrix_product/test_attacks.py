@@ -55,6 +55,7 @@ def read_by_elimination(k: int, n: int, params: ParameterSet, mutation: Callable
     return float((np.rint(signed / agreement.public_scale) == V[0]).mean())
 
 
+@pytest.mark.slow
 def test_without_noise_on_the_opening_elimination_reads_v() -> None:
     params = toy_set(64, 40, 8.0)
     assert read_by_elimination(80, 300, params, opened_by(0.0)) == 1.0
@@ -89,6 +90,7 @@ def noise_read(sigma: float, mutation: Callable[[Asker], Asker]) -> float:
     return read / total
 
 
+@pytest.mark.slow
 def test_noise_by_row_norms_is_read_off_and_noise_by_singular_values_is_not() -> None:
     """σ = 3.2 as in the attack's first run; the prior alone guesses an eighth of e."""
     assert noise_read(3.2, opened_by(3.2 * 1.0)) > 0.6  # row norm 1

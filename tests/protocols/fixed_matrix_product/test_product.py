@@ -124,6 +124,7 @@ def ends_equal(output: str):
     return equal if output != "shares" else lambda got, want: got.shape == want.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_the_protocol_keeps_its_card(output: str) -> None:
     params, terms = toy_set(TOY, 40), Terms(output=output, largest_value=1000.0, **ANY)

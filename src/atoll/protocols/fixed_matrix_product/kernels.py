@@ -195,11 +195,13 @@ def _row_sums(
 
 
 def warm() -> None:
-    """Compile this module's kernels."""
+    """Compile this module's kernels, for arrays as they arrive: received ones are read-only, which is another type."""
+    one = np.ones(4, np.int64)
     for q_bits in (32, 40, 64):
         planes = cut(np.ones((1, 4), np.uint64), q_bits)
+        mask(np.ones(4, np.uint64), one, one, np.uint64(1), planes.low[0], planes.middle[0], planes.high[0])
+        for plane in planes:
+            plane.flags.writeable = False
         for dtype in (np.uint8, np.uint16):
             bin_sums(np.zeros((1, 4), dtype), np.zeros(1, np.int64), 1, planes)
         row_sums(np.ones((1, 4), np.int64), planes)
-        one = np.ones(4, np.int64)
-        mask(np.ones(4, np.uint64), one, one, np.uint64(1), planes.low[0], planes.middle[0], planes.high[0])
