@@ -10,6 +10,8 @@ from atoll.core.protocol import Protocol
 PROTOCOL_MODULES = (
     "atoll.protocols.ecdh_intersection",
     "atoll.protocols.fixed_matrix_product.protocol",
+    "atoll.protocols.fixed_matrix_product.to_owner",
+    "atoll.protocols.fixed_matrix_product.to_shares",
     "atoll.protocols.oblivious_choice",
     "atoll.protocols.oblivious_transfer",
     "atoll.learn.vertical.trees.predict",
@@ -35,9 +37,12 @@ def kernels() -> Mapping[str, Callable[[], None]]:
 KERNEL_MODULES = (
     "atoll.crypto.bit_transpose",
     "atoll.crypto.choice_pads",
+    "atoll.crypto.gaussian",
     "atoll.crypto.random",
+    "atoll.crypto.ring",
     "atoll.crypto.ristretto",
     "atoll.crypto.tmmo",
     "atoll.learn.vertical.trees.kernels",
+    "atoll.protocols.fixed_matrix_product.kernels",
 )
 """Modules that define `warm()`; a test finds the ones that are missing here."""
