@@ -41,7 +41,7 @@ def test_the_key_can_be_read_by_its_owner_only(bank):
     key = bank.folder / "site.key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     key.chmod(0o640)
-    with pytest.raises(IdentityError, match="other users.*chmod 600"):
+    with pytest.raises(IdentityError, match=r"other users.*chmod 600"):
         load_site(bank.folder)
 
 
