@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from atoll.crypto.jit import njit
+from atoll.crypto.jit import njit, read_only
 
 Columns = NDArray[np.uint64]
 """(128, w): bit j % 64 of word j // 64 in row i is bit i of string j."""
@@ -63,6 +63,4 @@ def warm() -> None:
     columns, words = np.zeros((128, 1), np.uint64), np.zeros(128, np.uint64)
     strings_of(columns, np.empty((64, 2), np.uint64))
     masked_columns(columns, columns, words, columns.copy())
-    received = columns.copy()
-    received.flags.writeable = False  # as it arrives in a message: a type of its own to the compiler
-    corrected_columns(columns, received, words)
+    corrected_columns(columns, read_only(columns.copy()), words)

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
 import numba
+import numpy as np
+from numpy.typing import NDArray
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @overload
@@ -25,3 +28,14 @@ def njit(fn: Callable[P, R] | None = None, /, **options: Any) -> Any:
     """
     compile_ = numba.njit(cache=True, nogil=True, **options)
     return compile_ if fn is None else compile_(fn)
+
+
+def read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Return a read-only view.
+
+    Arrays out of messages are read-only, which is a type of its own to the compiler; a kernel that takes such arrays
+    always takes them in this way, and is compiled once only.
+    """
+    view = array.view()
+    view.flags.writeable = False
+    return view

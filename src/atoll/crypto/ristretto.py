@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from atoll.core.errors import ProtocolError
-from atoll.crypto.jit import njit
+from atoll.crypto.jit import njit, read_only
 from atoll.crypto.random import Rng
 
 Points = NDArray[np.uint8]
@@ -173,8 +173,8 @@ def multiply(points: Points, scalar: bytes, *, first: int = 0, threads: int = 0)
         ProtocolError: A point is not the canonical encoding of an element other than the identity; names its place.
     """
     factor, address = _scalar(scalar), np.uint64(_library().multiply)
-    points = np.ascontiguousarray(points)
-    out = np.empty_like(points)
+    points = read_only(np.ascontiguousarray(points))
+    out = np.empty(points.shape, np.uint8)
 
     def chunk(lo: int, hi: int) -> int:
         return _multiply_chunk(address, points[lo:hi], factor, out[lo:hi])
@@ -291,7 +291,8 @@ def _hash_chunk(
     """expand_message_xmd to 64 bytes, the group map, and a multiplication where an address for it is given."""
     first, wide = np.zeros(65 + tag.size, np.uint8), np.empty(64, np.uint8)
     first[64] = 1
-    first[65:] = tag
+    for j in range(tag.size):  # assigning a slice would cost three seconds of compilation
+        first[65 + j] = tag[j]
     for i in range(starts.size):
         size = ends[i] - starts[i]
         # Z_pad ‖ message ‖ I2OSP(64, 2) ‖ I2OSP(0, 1) ‖ tag ‖ length of tag; the first 128 bytes stay zero
@@ -316,6 +317,4 @@ def warm() -> None:
     """Compile this module's kernels."""
     scalar = (1).to_bytes(32, "little")
     points = hash_and_multiply([b""], b"warm", scalar, threads=1)
-    multiply(points, scalar, threads=1)
-    points.flags.writeable = False  # as points arrive in a message: a type of its own to the compiler
     multiply(points, scalar, threads=1)

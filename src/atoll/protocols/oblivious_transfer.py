@@ -19,6 +19,7 @@ from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto import ristretto
 from atoll.crypto.bit_transpose import corrected_columns, masked_columns, strings_of
+from atoll.crypto.jit import read_only
 from atoll.crypto.random import Rng
 
 KAPPA = 128
@@ -163,7 +164,8 @@ class OtSender(_Streams):
     def _correct(self, received: NDArray[np.uint64], q: NDArray[np.uint64]) -> None:
         for lo, hi in _tiles(len(q) // 64):
             columns = self._next(hi - lo)  # (128, w)
-            corrected_columns(columns, received[KAPPA * lo : KAPPA * hi].reshape(KAPPA, -1), self._chosen)
+            part = received[KAPPA * lo : KAPPA * hi].reshape(KAPPA, -1)
+            corrected_columns(columns, read_only(part), self._chosen)
             strings_of(columns, q[64 * lo : 64 * hi])
 
 
