@@ -120,7 +120,8 @@ def test_training_conforms() -> None:
             plain,
             max_bytes=lambda case: 400_000 + case.params.vectors * 2048 * 4 * (4 + 6 * len(case.other)) * 2,
             equal=equal,
-            patience=0.5,
+            faults_at=1,
+            patience=0.2,
         )
     )
 
@@ -154,8 +155,9 @@ def test_prediction_conforms() -> None:
             label,
             feature,
             lambda scoring: (scoring.want, None),
+            faults_at=1,
             max_bytes=lambda scoring: 20_000 + scoring.case.params.vectors * 40 * (64 + scoring.case.label.size),
-            patience=0.5,
+            patience=0.2,
         )
     )
 

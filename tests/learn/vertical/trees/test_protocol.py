@@ -14,7 +14,7 @@ from atoll.learn.vertical.trees.binning import bin_table
 from atoll.learn.vertical.trees.model import FeaturePart, LabelPart, from_json, to_json
 from atoll.learn.vertical.trees.objective import auc, base_margin, probability
 from atoll.learn.vertical.trees.params import TreeParams
-from atoll.learn.vertical.trees.protocol import Opening, Round, Splits, feature_holder, label_holder
+from atoll.learn.vertical.trees.protocol import Features, Opening, Round, Splits, feature_holder, label_holder
 from atoll.learn.vertical.trees.reference import grow_forest
 from atoll.testing import recorded_pair, seeded_rng
 
@@ -303,6 +303,30 @@ def test_a_feature_holder_refuses_what_no_honest_label_holder_sends(messages: li
         together(
             cheat(a, 60, messages),
             feature_holder(b, table, TreeParams(), rng=seeded_rng(0), reveals_rows=True, connect=doubles.answering),
+        )
+
+
+@pytest.mark.parametrize(("bins", "kinds"), [([], []), ([4, 4], [0]), ([0], [0]), ([33], [0]), ([4], [4])])
+def test_a_label_holder_refuses_features_that_cannot_be(bins: list[int], kinds: list[int]) -> None:
+    a, b = memory_pair("label", "site1", timeout=0.5)
+    label, held = drawn_label(60, 0)
+
+    async def lie() -> None:
+        await b.recv(Opening, model=(16,))
+        await b.send(Features(60, np.array(bins, np.uint32), np.array(kinds, np.uint8)))
+
+    with pytest.raises(ProtocolError, match="site1 describes"):
+        together(
+            lie(),
+            label_holder(
+                {"site1": a},
+                make_table("own", 60, 1, 0),
+                label,
+                held,
+                TreeParams(),
+                rng=seeded_rng(0),
+                reveals_rows=True,
+            ),
         )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from atoll.learn.vertical.trees.forest import Forest, checked_label
 from atoll.learn.vertical.trees.grow import Choice, Growth
 from atoll.learn.vertical.trees.kernels import F64
 from atoll.learn.vertical.trees.model import FeaturePart, HeldSplit, History, LabelPart, used_columns
-from atoll.learn.vertical.trees.params import MAX_BINS, TreeParams
+from atoll.learn.vertical.trees.params import TreeParams
 from atoll.protocols import oblivious_choice, oblivious_transfer
 from atoll.protocols.fixed_matrix_product import protocol as product
 
@@ -108,13 +109,11 @@ async def label_holder(
     if peers:
         ties.check_limit(params, table.rows, reveals_rows)
     own = await offload(bin_table, table, params.max_bin, params.min_bin)
-    model = rng.u8(16)
+    opening, tie = Opening(rng.u8(16), table.rows), partial(connect, reveals_rows=reveals_rows)
     draws = [(rng.spawn(), rng.spawn()) for _ in peers]
-    joining = [
-        _join(site, peer, model, table.rows, reveals_rows, *pair, connect)
-        for (site, peer), pair in zip(peers.items(), draws, strict=True)
-    ]
-    sites = await ties.every(joining)
+    sites = await ties.every(
+        _join(name, peer, opening, params, pair, tie) for (name, peer), pair in zip(peers.items(), draws, strict=True)
+    )
     forest = Forest(own, [site.layout for site in sites], answers, params, rng.spawn())
     while forest.wants_more:
         started = time.perf_counter()
@@ -125,7 +124,7 @@ async def label_holder(
         await forest.add(growth, asked, [site.name for site in sites], time.perf_counter() - started)
         progress("trees", len(forest.trees), params.n_estimators)
     await ties.every(site.peer.send(Round(len(forest.trees), 0, 0, True)) for site in sites)
-    return forest.part(model.tobytes().hex()), await forest.history([site.name for site in sites])
+    return forest.part(opening.model.tobytes().hex()), await forest.history([site.name for site in sites])
 
 
 async def feature_holder(
@@ -199,23 +198,22 @@ class _Site:
 async def _join(
     name: str,
     peer: Channel,
-    model: Bits,
-    rows: int,
-    reveals_rows: bool,
-    tie_rng: Rng,
-    id_rng: Rng,
+    opening: Opening,
+    params: TreeParams,
+    rngs: tuple[Rng, Rng],
     connect: Callable[..., Coroutine[Any, Any, ties.Asking]],
 ) -> _Site:
-    await peer.send(Opening(model, rows))  # (1)
+    """Open with one feature holder: rows must be equal, and its bins such as the parameters allow."""
+    await peer.send(opening)  # (1)
     most = AtMost(MOST_FEATURES)
     features = await peer.recv(Features, bins=(most,), kinds=(most,))  # (1)
-    _check_rows(rows, features.rows, name)
+    _check_rows(opening.rows, features.rows, name)
     bins, kinds = features.bins.astype(np.int64), features.kinds
-    if bins.shape != kinds.shape or not bins.size or bins.min() < 1 or bins.max() > MAX_BINS or kinds.max() > 3:
-        raise ProtocolError(f"{name} describes its features wrongly")
+    if bins.shape != kinds.shape or not bins.size or bins.min() < 1 or bins.max() > params.max_bin or kinds.max() > 3:
+        raise ProtocolError(f"{name} describes features that the parameters do not allow")
     layout = Layout(bins, (kinds & 1).astype(np.bool_), (kinds & 2).astype(np.bool_))
-    tie = await connect(peer, layout, rows, reveals_rows=reveals_rows, rng=tie_rng)  # (2)
-    return _Site(name, peer, layout, tie, id_rng)
+    tie = await connect(peer, layout, opening.rows, rng=rngs[0])  # (2)
+    return _Site(name, peer, layout, tie, rngs[1])
 
 
 async def _grow_level(growth: Growth, sites: Sequence[_Site], tree: int, level: int) -> None:
