@@ -277,7 +277,7 @@ async def _expect_round(peer: Channel, tie: ties.Answering, tree: int, level: in
     round_ = await peer.recv(Round)  # (3)
     over = tree == params.n_estimators
     most = 1 << max(level - 1, 0)
-    if (round_.tree, round_.level) != (tree, level) or not 0 <= round_.nodes <= most or over > round_.last:
+    if (round_.tree, round_.level) != (tree, level) or not 0 <= round_.nodes <= most or (over and not round_.last):
         raise ProtocolError(f"{peer.peer} opened {round_.nodes} nodes at a level or tree where it may not")
     if round_.last and (level or round_.nodes):
         raise ProtocolError(f"{peer.peer} ended the trees in the middle of one")
