@@ -413,6 +413,19 @@ def test_close_delivers_everything_then_the_peer_sees_the_end():
     run(main())
 
 
+def test_a_connection_whose_handler_is_cancelled_twice_counts_as_gone():
+    async def main():
+        async with pair() as (a, b, connection):
+            await a.close()
+            for _ in range(2):  # the second one hits while the first is cleaned up after
+                connection.tasks[1].cancel()
+                await asyncio.sleep(0)
+            async with asyncio.timeout(delivery.ENDING / 2):
+                await b.close()
+
+    run(main())
+
+
 def test_close_gives_up_on_a_peer_that_is_gone(monkeypatch):
     monkeypatch.setattr(delivery, "ENDING", 0.05)
 

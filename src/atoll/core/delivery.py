@@ -244,10 +244,10 @@ class SteadyLink:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if self._running is tasks:
+            if self._running is tasks:  # before any await: gRPC may cancel this coroutine a second time
                 self._running = []
                 self._detached()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def fail(self, error: AtollError, *, tell: bool = False) -> None:
         """End the link at once: nothing more is delivered; `tell` lets the peer know why."""
