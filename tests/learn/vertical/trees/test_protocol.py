@@ -216,6 +216,7 @@ def test_a_label_holder_alone_grows_trees_of_its_own() -> None:
         (np.array([0.0, np.nan] * 25), np.zeros(50, bool), "missing or infinite"),
         (np.array([0.0, np.inf] * 25), np.zeros(50, bool), "missing or infinite"),
         (np.array([1.0, 2.0] * 25), np.zeros(50, bool), "other than 0 and 1"),
+        (np.array(["yes", "no"] * 25), np.zeros(50, bool), "not made of numbers"),
         (np.array([0.0, 1.0]), np.zeros(50, bool), "label has 2 rows"),
         (np.array([0.0, 1.0] * 25), np.ones(50, bool), "no training rows"),
     ],

@@ -46,7 +46,12 @@ def checked_label(label: NDArray[np.generic], validation: NDArray[np.bool_], row
             step=step,
             cure="Take all three from the same aligned table.",
         )
-    values = label.astype(np.float64)
+    try:
+        values = label.astype(np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            "the label is not made of numbers", step=step, cure="Code the event as 1, the rest as 0."
+        ) from None
     if not np.isfinite(values).all():
         raise InputError("the label has missing or infinite values", step=step, cure="Leave those rows out.")
     if not np.isin(values, (0.0, 1.0)).all():
