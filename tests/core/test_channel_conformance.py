@@ -1,0 +1,61 @@
+"""Both kinds of link pass the public suite."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from atoll.core.grpc_link import Endpoint
+from atoll.core.identity import init_site, move_site
+from atoll.testing.check_channel import CASES, LinkPair, check_channel_case, memory_link_pair
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sites")
+    a, b = init_site(folder / "a", "a", ""), init_site(folder / "b", "b", "")
+    b.trust(a.card)
+    return a, b
+
+
+UNBOUND = {"reordered", "wrong job", "replayed from another job", "reflected"}
+"""Cases that need messages bound to their place in the job."""
+
+
+def cases():
+    mark = pytest.mark.xfail(reason="a message does not say its place yet", raises=AssertionError)
+    return [pytest.param(name, marks=mark if name in UNBOUND else ()) for name in CASES]
+
+
+def grpc_links(sites):
+    @asynccontextmanager
+    async def make():
+        a, b = sites
+        async with (
+            Endpoint(b, listen="127.0.0.1:0", join_within=10, lost_after=0.3) as at_b,
+            Endpoint(a, join_within=10, lost_after=0.3) as at_a,
+        ):
+            card = move_site(b, f"127.0.0.1:{at_b.port}").card
+            first, second = await asyncio.gather(
+                at_a.link("job", card, dial=True), at_b.link("job", a.card, dial=False)
+            )
+
+            async def kill():
+                """The process of b is gone: its connections break and nothing of it answers."""
+                second.over = True
+                await second.detach()
+                await at_b._server.stop(None)
+
+            yield LinkPair(first, second, kill)
+
+    return make
+
+
+@pytest.mark.parametrize("name", cases())
+def test_memory_links(name):
+    check_channel_case(memory_link_pair, name)
+
+
+@pytest.mark.parametrize("name", cases())
+def test_grpc_links(sites, name):
+    check_channel_case(grpc_links(sites), name)
