@@ -43,8 +43,8 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
 
 def error_block(error: AtollError) -> str:
     """Return an error as a block: what, where, what only this site may read, the cure."""
-    who = f" at {error.site}" if type(error).__name__ == "PeerFailed" and error.site else ""
-    lines = wrap(f"✗ {error.what.rstrip('.')}{who}.", "  ")
+    who = f"{error.site} ended the job: " if type(error).__name__ == "PeerFailed" and error.site else ""
+    lines = wrap(f"✗ {who}{error.what.rstrip('.')}.", "  ")
     places = (("site", error.site), ("step", error.step), ("column", error.column))
     where = ", ".join(f"{name} {value}" for name, value in places if value)
     for label, text in (("where", where), ("details", error.detail), ("cure", error.cure)):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 
 from atoll.core.errors import AtollError, InputError
@@ -23,6 +25,8 @@ async def drive(run: Run) -> Store:
         Stopped: a signal arrived; the other sites were told.
         AtollError: as of `Run.go`.
     """
+    if not os.environ.get("ATOLL_DEBUG"):
+        logging.disable(logging.CRITICAL)  # libraries log tracebacks; the job's own log says what people need
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(run.go())
     stopped: list[str] = []
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from atoll.core.channel import Gate, Link
-from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError
+from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError, PeerFailed
 from atoll.core.identity import Card, Site
 from atoll.core.session import Session
 from atoll.data.scan import nearest
@@ -22,10 +22,13 @@ from atoll.node.log import JobLog
 from atoll.node.prepare import from_home, prepare
 from atoll.node.progress import Watch
 from atoll.node.steps import Step, Work, build
-from atoll.node.store import Store
+from atoll.node.store import Store, room
 
 GRACE = 10.0
 """Seconds that a site which cannot take part waits for the others, to tell them why."""
+
+LAST_WORDS = 1.0
+"""Seconds in which the last words of a peer that has closed its link may still arrive."""
 
 SAY_EVERY = 5.0
 """Seconds between lines that say whom the site waits for."""
@@ -94,9 +97,13 @@ class Run:
             async with session:
                 if trouble or work is None:
                     raise trouble or InputError("the site's own side could not be read")
-                await self._contract(session, cards)
-                await run_steps(session, work, steps, self.watch, log.event, self.seconds)
-                self._leave(session, work, log)
+                try:
+                    await self._contract(session, cards)
+                    await run_steps(session, work, steps, self.watch, log.event, self.seconds)
+                    with session.step("report"), room(store.folder):
+                        self._leave(session, work, log)
+                except ConnectionLost as lost:
+                    raise await settled(lost, links) from None
 
     def _own_side(self, store: Store, steps: tuple[Step[Any], ...]) -> tuple[Work | None, AtollError | None]:
         """Read and check this site's data; an error is kept, so that the others can be told."""
@@ -138,6 +145,18 @@ class Run:
             self.watch.note(full.what)
 
 
+async def settled(lost: ConnectionLost, links: Mapping[str, Link]) -> AtollError:
+    """Return why a peer went away, if it said so: its last words may be read after its link has closed."""
+    end = time.monotonic() + LAST_WORDS
+    while time.monotonic() < end:
+        for link in links.values():
+            said = getattr(link, "cause", None)
+            if isinstance(said, PeerFailed):
+                return said
+        await asyncio.sleep(0.02)
+    return lost
+
+
 async def run_steps(
     session: Session,
     work: Work,
@@ -159,7 +178,7 @@ async def run_steps(
     for number, step in enumerate(steps, 1):
         watch.started(step.name, step.title, number, len(steps))
         start = time.perf_counter()
-        with session.step(step.name, uses=step.uses()):
+        with session.step(step.name, uses=step.uses()), room(work.store.folder):
             line = await step.run(session, work)
         seconds[step.name] = time.perf_counter() - start
         traffic = dict.fromkeys(("sent", "received"), 0)

@@ -40,6 +40,18 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """Turn a full disk, wherever it is noticed, into the same error; other errors pass."""
+    try:
+        yield
+    except OSError as cause:
+        if cause.errno not in FULL:
+            raise
+        with writing(folder):
+            raise
+
+
 class Store:
     """The folder of one job at one site.
 
