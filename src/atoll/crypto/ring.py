@@ -15,7 +15,7 @@ Lyubashevsky, Peikert, Regev, "On ideal lattices and learning with errors over r
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -156,13 +156,15 @@ class Transformed:
         Returns:
             (n,) uint64 below q.
         """
-        out = np.empty(self.limbs.shape[1] * self.ring.N, np.uint64)
-        shape = (-1, self.ring.N)
+        return np.concatenate([piece for _, piece in self.pieces(s, n)])
+
+    def pieces(self, s: NDArray[np.uint8], n: int) -> Iterator[tuple[int, U64]]:
+        """Yield A·s in pieces that stay in the cache: the number of the first row, and the rows."""
         fs = self.ring.forward(s.astype(np.float64))
         for at in range(0, self.limbs.shape[1], _BATCH):
-            products = self.limbs[:, at : at + _BATCH] * fs
-            out.reshape(shape)[at : at + _BATCH] = self.ring.round(products, self.limb_bits)
-        return out[:n]
+            product = self.ring.round(self.limbs[:, at : at + _BATCH] * fs, self.limb_bits)
+            first = at * self.ring.N
+            yield first, product.reshape(-1)[: n - first]
 
 
 def hint_of_bins(ring: Ring, a: U64, bins: Bins, sizes: NDArray[np.int64]) -> U64:

@@ -350,7 +350,7 @@ class Asker:
     async def _ask(
         self,
         peer: Channel,
-        rows: Sequence[Callable[[], NDArray[np.int64]]],
+        rows: Sequence[steps.Row],
         finish: Callable[[int, steps.Words], Awaitable[None]],
     ) -> None:
         """Do steps (1) and (2), masking one group ahead; `finish` with a group's first row and R = P + H·s."""

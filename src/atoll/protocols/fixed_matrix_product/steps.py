@@ -20,6 +20,7 @@ from atoll.protocols.fixed_matrix_product.terms import Agreement
 
 A = TypeVar("A")
 U64 = NDArray[np.uint64]
+Row = Callable[[int, int], NDArray[np.int64]]
 Words = NDArray[Any]  # uint32 or uint64, as the agreement says
 
 
@@ -74,7 +75,7 @@ def hint(agreement: Agreement, matrix: Matrix, seed: bytes) -> Words:
 
 
 def mask(
-    agreement: Agreement, a: Transformed, noise: Gaussian, rng: Rng, rows: Sequence[Callable[[], NDArray[np.int64]]]
+    agreement: Agreement, a: Transformed, noise: Gaussian, rng: Rng, rows: Sequence[Row]
 ) -> tuple[NDArray[np.uint8], kernels.Planes]:
     """Mask a group of vectors, each with its own s and e.
 
@@ -83,7 +84,7 @@ def mask(
         a: A, transformed.
         noise: Sampler of e.
         rng: Secret randomness.
-        rows: One call for each vector, that returns round(Δv), (n,) int64.
+        rows: One call for each vector, that returns the entries of round(Δv) from the first up to the last one asked.
 
     Returns:
         The secrets s, (vectors · N,) uint8, and c = A·s + e + round(Δv) mod q.
@@ -93,18 +94,21 @@ def mask(
     c = kernels.empty_planes(params.q_bits, len(rows), n)
     for s, low, middle, high, row in zip(secrets, *c, rows, strict=True):
         s[:] = rng.bits(params.N)
-        kernels.mask(a.times(s, n), noise.sample(rng, n), row(), params.ring.mask, low, middle, high)
+        for first, product in a.pieces(s, n):
+            end = first + product.size
+            e, planes = noise.sample(rng, product.size), [plane[first:end] for plane in (low, middle, high)]
+            kernels.mask(product, e, row(first, end), params.ring.mask, planes[0], planes[1], planes[2])
     return secrets.reshape(-1), c
 
 
-def scaled(v: NDArray[np.float64], delta: float, fresh: bool) -> NDArray[np.int64]:
-    """Return round(Δv), (n,) int64, or zeros for a vector that was asked before."""
-    return np.rint(v * delta).astype(np.int64) if fresh else np.zeros(v.size, np.int64)
+def scaled(v: NDArray[np.float64], delta: float, fresh: bool, first: int, end: int) -> NDArray[np.int64]:
+    """Return entries of round(Δv), or zeros for a vector that was asked before."""
+    return np.rint(v[first:end] * delta).astype(np.int64) if fresh else np.zeros(end - first, np.int64)
 
 
-def words_of(v: U64) -> NDArray[np.int64]:
-    """Return words modulo q as they are."""
-    return v.view(np.int64)
+def words_of(v: U64, first: int, end: int) -> NDArray[np.int64]:
+    """Return entries of a vector of words modulo q as they are."""
+    return v[first:end].view(np.int64)
 
 
 def digests(V: NDArray[np.float64]) -> list[bytes]:
