@@ -97,6 +97,8 @@ def test_output_noise_is_uniform_and_not_scaled_by_the_asker() -> None:
         Q = 2.0**run.asker.agreement.noise_bits
         assert abs(uniformity(np.floor((u / Q + 0.5) * 16).astype(np.int64).clip(0, 15).reshape(-1), 16)) < 5
         widths.append(u.std())
+        told = np.array([run.asker.agreement.output_deviation(v) for v in V])[:, np.newaxis]
+        assert abs(((run.asker_result - want) / told).std() - 1) < 0.1
     assert abs(widths[0] / widths[1] - 1) < 0.05
 
 

@@ -180,6 +180,11 @@ class Agreement:
             )
         return 2.0 ** math.floor(math.log2(largest)) if scale is None else scale
 
+    def output_deviation(self, v: NDArray[np.float64]) -> float:
+        """Return the standard deviation of an answer's error in units of v: e, dropped bits and output noise."""
+        noise = math.hypot(self.params.sigma * self.facts.row_norm, dropped_deviation(self.params))
+        return math.hypot(noise, 2.0**self.noise_bits / math.sqrt(12)) / self.private_scale(v, None)
+
     @cached_property
     def public_scale(self) -> float:
         """Δ from public bounds alone, a power of two; owner and shares.
