@@ -276,7 +276,7 @@ class Asker:
         """
         agreement, t = self.agreement, self.agreement.dropped_bits
         self._check("asker", V, np.float64)
-        scales = [agreement.private_scale(v, scale) for v in V]
+        scales = await offload(lambda: [agreement.private_scale(v, scale) for v in V])
         keys = await offload(steps.digests, V)
         fresh = [key not in self.replies and key not in keys[:at] for at, key in enumerate(keys)]
 
