@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from atoll.crypto.lwe import SETS, get
+from atoll.crypto.lwe import SETS, ParameterSet, get
 from atoll.protocols.fixed_matrix_product import Dense, Facts, Indicator, Terms
 from atoll.testing import seeded_rng
 from atoll.testing.lattice import toy_set
@@ -117,3 +117,20 @@ def test_openings_are_uniform_until_the_owner_unmasks_them() -> None:
     terms = Terms(output="owner", facts=Facts.bounded(600, 300, 6), **ANY)
     run = play(matrix, np.zeros((3, 300)), toy_set(64, 40, 8.0), terms)
     assert abs(uniformity(octets(run, "Opening"), 256)) < 5
+
+
+@pytest.mark.parametrize(("params", "bits"), [(get("H40"), 32), (toy_set(64, 40, 8.0), 40), (get("T32"), 32)])
+def test_answers_are_reduced_so_that_they_do_not_show_how_often_sums_wrapped(params: ParameterSet, bits: int) -> None:
+    run = play(bins_matrix(1, 40, N_ROWS, 20), np.ones((4, N_ROWS)), params, Terms())
+    words = np.frombuffer(b"".join(run.payloads("Answer")), np.uint64)
+    assert 2.0 ** (bits - 1) < words.max() < 2.0**bits
+    assert abs(uniformity((words >> np.uint64(bits - 6)).astype(np.int64), 64)) < 5
+
+
+def test_corrections_lose_bits_only_on_the_way_to_the_asker() -> None:
+    """Dropped bits would add a hint on s where sums are opened."""
+    for output, dropped, word in (("asker", 8, 4), ("owner", 0, 8), ("shares", 0, 8)):
+        run = play(bins_matrix(1, 2, N_ROWS, 3), np.ones((1, N_ROWS)), get("H40"), Terms(output=output))
+        assert run.owner.agreement.dropped_bits == run.asker.agreement.dropped_bits == dropped
+        corrections = run.payloads("Corrections") or run.payloads("WideCorrections")
+        assert [len(payload) for payload in corrections] == [word * 2048 * 6]
