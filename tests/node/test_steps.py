@@ -35,13 +35,14 @@ def test_a_customer_stays_in_its_part_whatever_the_others_are() -> None:
 
 
 def test_parts_are_announced_and_checked() -> None:
-    part = draw(ids(50), Split())
+    part = draw(ids(50), Split(validation=0.3))
     a, b = memory_pair(allowed=split.PROTOCOL.kinds)
     _, learnt = run_pair(split.announce(a, part), split.learn(b, 50))
-    assert np.array_equal(learnt, part)
+    assert np.array_equal(learnt == split.TEST, part == split.TEST)
+    assert split.VALIDATION not in learnt
     a, b = memory_pair()
-    with pytest.raises(ProtocolError, match="none of the three"):
-        run_pair(split.announce(a, np.full(50, 3, np.uint8)), split.learn(b, 50))
+    with pytest.raises(ProtocolError, match="neither"):
+        run_pair(a.send(split.TestRows(np.full(50, 3, np.uint8))), split.learn(b, 50))
     a, b = memory_pair()
     with pytest.raises(ProtocolError, match="shape"):
         run_pair(split.announce(a, part), split.learn(b, 49))

@@ -99,7 +99,7 @@ class AlignStep(Step[Align]):
             work.y = work.y[rows]
         work.store.write_array("rows.npy", rows)
         work.report["align"] = {"own": table.rows, "common": len(rows)}
-        return f"{len(rows):,} of {table.rows:,} customers are in common"
+        return f"{len(rows):,} of {table.rows:,} {work.subject} are in common"
 
     def _refuse_few(self, common: int, pairs: dict[str, int]) -> None:
         if common >= self.params.minimum:

@@ -64,6 +64,11 @@ class Work:
         return self.job.sites[self.site]
 
     @property
+    def subject(self) -> str:
+        """What a row is, in the plural, as the job calls it for the report."""
+        return next((step.subject for step in self.job.steps if hasattr(step, "subject")), "customers")
+
+    @property
     def labels(self) -> bool:
         """Whether this site is the label holder."""
         return self.mine.role == "label-holder"

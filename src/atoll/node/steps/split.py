@@ -42,10 +42,10 @@ class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
             )
 
 
-class Parts(Message, frozen=True):
-    """Which part every common row belongs to: 0 training, 1 validation, 2 test."""
+class TestRows(Message, frozen=True):
+    """Which common rows are kept for the test: 1, or 0 for those that the model is made of."""
 
-    part: U8
+    test: U8
 
 
 def draw(ids: Sequence[NDArray[np.object_]], params: Split) -> NDArray[np.uint8]:
@@ -69,20 +69,20 @@ def draw(ids: Sequence[NDArray[np.object_]], params: Split) -> NDArray[np.uint8]
 
 
 async def announce(peer: Channel, part: NDArray[np.uint8]) -> None:
-    """Label holder: tell a feature holder the parts.  part (n,) in {0, 1, 2}."""
-    await peer.send(Parts(part))
+    """Label holder: tell a feature holder which rows are test rows, and not which validate.  part (n,) in {0, 1, 2}."""
+    await peer.send(TestRows((part == TEST).astype(np.uint8)))
 
 
 async def learn(peer: Channel, rows: int) -> NDArray[np.uint8]:
-    """Feature holder: receive the parts of the n common rows.
+    """Feature holder: receive the parts of the n common rows; validation rows look like training rows.
 
     Raises:
-        ProtocolError: a part that is none of the three.
+        ProtocolError: a value other than 0 and 1.
     """
-    part = (await peer.recv(Parts, part=(rows,))).part
-    if part.max(initial=0) > TEST:
-        raise ProtocolError("a row is in none of the three parts")
-    return part
+    test = (await peer.recv(TestRows, test=(rows,))).test
+    if test.max(initial=0) > 1:
+        raise ProtocolError("a row is neither kept for the test nor used for the model")
+    return test * np.uint8(TEST)
 
 
 class SplitStep(Step[Split]):
@@ -114,9 +114,11 @@ class SplitStep(Step[Split]):
         work.part = part
         work.store.write_array("part.npy", part)
         train, validation, test = (int(np.count_nonzero(part == which)) for which in (TRAIN, VALIDATION, TEST))
-        work.report["split"] = {"train": train, "validation": validation, "test": test}
+        counts = {"train": train, "validation": validation, "test": test}
+        work.report["split"] = counts if work.labels else {"test": test}
         kept = f", {validation:,} for early stopping" if validation else ""
-        return f"{train:,} rows to train{kept}, {test:,} to evaluate"
+        used = f"{train:,} rows to train{kept}" if work.labels else f"{train:,} rows for the model"
+        return f"{used}, {test:,} to evaluate"
 
     def _refuse_useless(self, part: NDArray[np.uint8], y: NDArray[np.float64] | None) -> None:
         shares = {TRAIN: 1.0, VALIDATION: self.params.validation, TEST: self.params.test}
@@ -137,19 +139,19 @@ class SplitStep(Step[Split]):
 PROTOCOL = Protocol(
     name="split-announcement",
     version=1,
-    title="The label holder tells which common rows train, validate and test",
+    title="The label holder tells which common rows are kept for the test",
     card=Card(
         source="Atoll; keyed BLAKE2b of the id, RFC 7693.",
         security="Nothing is hidden: the parts are a function of the ids, which both sides know, and of a seed.",
-        inputs="Label holder: part (n,) uint8 in {0, 1, 2}. Feature holder: n.",
+        inputs="Label holder: which of the n common rows are test rows. Feature holder: n.",
         reveals={
             "label holder": ("Nothing.",),
-            "feature holder": ("Which common rows train, validate and test; no label or column decides that.",),
+            "feature holder": ("Which common rows are kept for the test; no label or column decides that.",),
         },
         cost="1 message of n bytes to each feature holder.",
-        fails="ProtocolError on another shape or a part above 2.",
+        fails="ProtocolError on another shape or a value above 1.",
         assurance="tested",
     ),
     roles={"label holder": announce, "feature holder": learn},
-    messages=(Parts,),
+    messages=(TestRows,),
 )
