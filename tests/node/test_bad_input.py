@@ -189,3 +189,14 @@ def test_a_site_that_is_killed_or_stopped(sites: Sites, number: signal.Signals, 
         assert "stopped by its operator" in ended["bank"].text
     assert both_in_process(sites, document()) == {"bank": None, "shop": None}
     assert not list(folder.glob("*.running-*"))
+
+
+def test_ids_are_compared_in_their_canonical_form(sites: Sites) -> None:
+    sites.write("shop", [line.replace("C0", " c0") for line in tables()["shop"]])
+    job = document()
+    job["steps"][0]["kinds"] = ["caseless"]
+    assert both_in_process(sites, job) == {"bank": None, "shop": None}
+    job["steps"][0]["kinds"] = ["text", "text"]
+    for end in both_in_process(sites, job).values():
+        assert isinstance(end, AtollError)
+        assert "2 kinds for 1 id columns" in end.what

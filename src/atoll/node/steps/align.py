@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 
+from atoll.align import pack_keys, unique_ids
 from atoll.core.errors import InputError
 from atoll.core.protocol import Protocol
 from atoll.core.session import Session
-from atoll.data.sources import Table, duplicates
+from atoll.data.sources import Table
 from atoll.node.steps.base import Step, Work, present
 
 
@@ -20,16 +22,18 @@ class Align(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
     Attributes:
         minimum: fewest common rows; with less the job ends, for small groups say something of single persons.
+        kinds: how each id column is written: `text`, `caseless`, `phone` or `resident`; text if left out.
     """
 
     minimum: Annotated[int, msgspec.Meta(ge=1)] = 100
+    kinds: tuple[Literal["text", "caseless", "phone", "resident"], ...] = ()
 
 
 class AlignStep(Step[Align]):
     """Pairwise intersection of the label holder with each feature holder, then the rows common to all."""
 
     name = "align"
-    title = "Find the customers in common"
+    title = "Find the ids in common"
     gives = ("rows",)
 
     def uses(self) -> tuple[Protocol, ...]:
@@ -49,13 +53,19 @@ class AlignStep(Step[Align]):
         empty = int(np.count_nonzero(np.logical_or.reduce([ids == "" for ids in table.ids])))
         if empty:
             raise InputError(f"{empty:,} rows have no id", column=column, cure="Give every row an id, or leave it out.")
-        twice = duplicates(table.ids)
-        if twice:
+        if self.params.kinds and len(self.params.kinds) != len(work.mine.ids):
             raise InputError(
-                f"{twice:,} of {table.rows:,} rows repeat an id",
+                f"step align names {len(self.params.kinds)} kinds for {len(work.mine.ids)} id columns",
+                cure="Name one kind for each id column, or none.",
+            )
+        found = unique_ids(pack_keys(table.ids, self.params.kinds))
+        if found.repeated:
+            raise InputError(
+                f"{found.repeated:,} of {table.rows:,} rows repeat an id",
                 column=column,
                 cure="Bring one row an id: aggregate the rows, or name further id columns.",
             )
+        work.state["keys"] = found.keys
 
     async def run(self, session: Session, work: Work) -> str:
         """Align.
@@ -66,19 +76,24 @@ class AlignStep(Step[Align]):
         from atoll.protocols import ecdh_intersection as ecdh
 
         table: Table = present(work.table, "table")
-        keys = [
-            b"\x1f".join(part.encode() for part in row)
-            for row in zip(*(ids.tolist() for ids in table.ids), strict=True)
-        ]
-        context = (work.job.name, work.job.digest().hex())
-        said = session.progress
+        keys: list[bytes] = work.state.pop("keys")
+        context = (work.job.name, work.job.digest().hex(), *self.params.kinds)
+        so_far: dict[str, tuple[int, int]] = {}
+
+        def told(peer: str) -> Callable[[int, int], None]:
+            def tell(done: int, total: int) -> None:
+                so_far[peer] = (done, total)
+                session.progress("ids", *(sum(part) for part in zip(*so_far.values(), strict=True)))
+
+            return tell
+
         if work.labels:
             peers = {name: channel.sub("align") for name, channel in session.peers.items()}
             draws = [work.rng.spawn() for _ in peers]
             matches = await asyncio.gather(
                 *(
-                    ecdh.receiver(peer, keys, rng=rng, context=context, progress=lambda d, t: said("ids", d, t))
-                    for peer, rng in zip(peers.values(), draws, strict=True)
+                    ecdh.receiver(peer, keys, rng=rng, context=context, progress=told(name))
+                    for (name, peer), rng in zip(peers.items(), draws, strict=True)
                 )
             )
             rows, places = ecdh.common_rows(matches, work.rng)
@@ -89,9 +104,7 @@ class AlignStep(Step[Align]):
                 await ecdh.announce(peer, place)
         else:
             hub = session.peers[work.job.hub].sub("align")
-            shuffled = await ecdh.sender(
-                hub, keys, rng=work.rng.spawn(), context=context, progress=lambda d, t: said("ids", d, t)
-            )
+            shuffled = await ecdh.sender(hub, keys, rng=work.rng.spawn(), context=context, progress=told(work.job.hub))
             rows = await ecdh.learn(hub, shuffled.order)
             self._refuse_few(len(rows), {})
         work.rows, work.X = rows, table.columns.take(rows)
@@ -104,9 +117,10 @@ class AlignStep(Step[Align]):
     def _refuse_few(self, common: int, pairs: dict[str, int]) -> None:
         if common >= self.params.minimum:
             return
-        pairwise = "; with each site alone " + ", ".join(f"{n} {c:,}" for n, c in pairs.items()) if pairs else ""
         what = "no row is common to all sites" if not common else f"only {common:,} rows are common to all sites"
+        alone = ", ".join(f"with {name} alone {count:,}" for name, count in pairs.items())
         raise InputError(
-            f"{what}{pairwise if len(pairs) > 1 else ''} (minimum {self.params.minimum:,})",
-            cure="Check that all sites write the id in the same way and hold the same customers.",
+            f"{what} (minimum {self.params.minimum:,})",
+            detail=f"In common {alone}." if alone else "",
+            cure="Check that all sites write the id in the same way and hold the same rows.",
         )
