@@ -133,7 +133,7 @@ async def receive(channel: Channel, total: int) -> dict[str, object]:
     return {}
 
 
-# --- bare grpcio --------------------------------------------------------------------------------------------------------
+# --- bare grpcio ----------------------------------------------------------------------------------------------------
 
 
 def bare_server(site: Site, how: str, tls: bool) -> None:
