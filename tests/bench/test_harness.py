@@ -1,10 +1,13 @@
 """The benchmark harness: rows, ratios, child processes, the page."""
 
+import importlib
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 
+from bench import NAMES
 from bench.harness import BenchError, Report, Row, repeated, run_processes
 from bench.render import table, write_page
 
@@ -55,3 +58,11 @@ def test_processes_return_their_last_line() -> None:
 def test_a_failing_process_stops_the_others() -> None:
     with pytest.raises(BenchError, match=r"bad ended with exit code 1:(.|\n)*ZeroDivisionError"):
         run_processes({"bad": ["-c", "1/0"], "good": ["-c", "import time; time.sleep(60)"]})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_can_be_called(name: str) -> None:
+    module = importlib.import_module(f"bench.{name}")
+    assert list(inspect.signature(module.run).parameters) == ["size", "report"]
+    assert "small" in module.SIZES
+    assert module.TITLE
