@@ -115,3 +115,8 @@ def test_differences_are_lines_with_both_values() -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         Job.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("name", ["job.yaml", "score.yaml"])
+def test_the_examples_are_jobs_that_sites_would_sign(name: str) -> None:
+    check(Job.load(Path(__file__).parents[2] / "examples" / "two_sites" / name))

@@ -52,6 +52,7 @@ def credit_risk(
     """A bank, a business registry and a regional agency train a credit model; nobody shows its columns."""
     import asyncio
     import time
+    from concurrent.futures import ThreadPoolExecutor
 
     from atoll.cli import stage
     from atoll.cli.story import Story
@@ -59,10 +60,14 @@ def credit_risk(
     begun = time.perf_counter()
     folder = out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    cast = _cast(folder, 30_000 if fast else _count(rows), offline)
-    homes = stage.build(folder, cast.places)
-    job = _job(folder, cast)
-    _compile()
+    wanted = 30_000 if fast else _count(rows)
+    with ThreadPoolExecutor(1) as pool:
+        compiling = pool.submit(_compile)
+        cast = _cast(folder, wanted, offline)
+        homes = stage.build(folder, cast.places)
+        job = _job(folder, cast)
+        if (spent := compiling.result()) > 3:
+            typer.echo(f"compiled the numeric kernels (once, {spent:.0f} s)")
     story = Story(cast.title, [place.name for place in cast.places], job.name)
     story.opening([(p.name, cast.counts[p.name], p.columns, p.label) for p in cast.places], cast.words["subject"])
     with story:
@@ -157,8 +162,8 @@ def _job(folder: Path, cast: Cast) -> Path:
     return path
 
 
-def _compile() -> None:
-    """Compile the kernels once; three processes doing it at the same time would take three times as long."""
+def _compile() -> float:
+    """Compile the kernels once, before three processes would do it at the same time; return the seconds it took."""
     import time
 
     from atoll.registry import kernels
@@ -166,8 +171,7 @@ def _compile() -> None:
     start = time.perf_counter()
     for compile_ in kernels().values():
         compile_()
-    if (spent := time.perf_counter() - start) > 3:
-        typer.echo(f"compiled the numeric kernels (once, {spent:.0f} s)")
+    return time.perf_counter() - start
 
 
 def _with_pooled(folder: Path, cast: Cast, reports: Mapping[str, Path]) -> None:

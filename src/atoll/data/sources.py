@@ -119,13 +119,6 @@ def read(source: Source, columns: Sequence[str] | None = None) -> Table:
     return Table(ids, Columns(read_columns, len(ids[0])))
 
 
-def duplicates(ids: Sequence[NDArray[Any]]) -> int:
-    """Count the rows whose whole id stands in an earlier row already."""
-    if len(ids) == 1:
-        return len(ids[0]) - len(set(ids[0].tolist()))
-    return len(ids[0]) - len(set(zip(*(part.tolist() for part in ids), strict=True)))
-
-
 def _column(name: str, kind: Kind, values: NDArray[Any], categories: Mapping[str, tuple[str, ...]]) -> Column:
     if kind == "numeric":
         return Column(name, kind, np.asarray(values, np.float64))
