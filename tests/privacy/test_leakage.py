@@ -83,7 +83,7 @@ def test_labels_fall_to_few_rows_and_stand_where_the_rule_holds() -> None:
 
 
 def metered(n: int, trees: int, noise: float) -> tuple[LeakageMeter, float]:
-    meter = LeakageMeter(n, np.random.default_rng(5), rows=600)
+    meter = LeakageMeter(n, 5, rows=600)
     V = tree_vectors(np.random.default_rng(6), n, trees, 4)
     for at in range(0, len(V), 16):
         meter.observe(V[at : at + 16], noise)
@@ -110,7 +110,7 @@ def test_the_meter_is_quiet_within_the_limit_and_quick() -> None:
 
 
 def test_the_meter_before_anything_was_asked() -> None:
-    reading = LeakageMeter(500, np.random.default_rng(1)).estimate(np.array([0.25, 0.75]))
+    reading = LeakageMeter(500, 1).estimate(np.array([0.25, 0.75]))
     assert (reading.vectors, reading.sampled_rows, reading.recovered, reading.chance) == (0, 500, 0.75, 0.75)
     assert solve(np.zeros((2, 5)), np.zeros((2, 3)), np.full(3, 1 / 3)).shape == (5, 3)
 

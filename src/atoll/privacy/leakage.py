@@ -51,19 +51,19 @@ class LeakageMeter:
 
     Attributes:
         n: Rows of the job.
-        rng: Draws the sample and the made-up column; nothing here is secret.
+        seed: Draws the sample and the made-up column; nothing here is secret.
         rows: Rows in the sample.
     """
 
     n: int
-    rng: np.random.Generator
+    seed: int
     rows: int = 1_000
     _vectors: list[F64] = field(default_factory=list)
     _noise: list[F64] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Choose the rows once for the whole job."""
-        self.rows = min(self.rows, self.n)
+        self.rows, self.rng = min(self.rows, self.n), np.random.default_rng(self.seed)
         self._sample = np.sort(self.rng.choice(self.n, self.rows, replace=False))
 
     def observe(self, vectors: F64, noise: F64 | float = 0.0) -> None:

@@ -47,6 +47,9 @@ class PlainAsking:
     noise: float = 0.0
     vectors: list[np.ndarray] = field(default_factory=list)
 
+    def deviations(self, vectors: np.ndarray) -> np.ndarray:
+        return np.zeros(len(vectors))
+
     async def sums(self, vectors: np.ndarray) -> np.ndarray:
         await self.peer.send(Vectors(vectors))
         return (await self.peer.recv(Sums, sums=(len(vectors), self.k))).sums

@@ -32,6 +32,7 @@ from atoll.learn.vertical.trees.grow import Choice, Growth
 from atoll.learn.vertical.trees.kernels import F64
 from atoll.learn.vertical.trees.model import FeaturePart, HeldSplit, History, LabelPart, used_columns
 from atoll.learn.vertical.trees.params import TreeParams
+from atoll.privacy.leakage import LeakageMeter
 from atoll.protocols import oblivious_choice, oblivious_transfer
 from atoll.protocols.fixed_matrix_product import protocol as product
 
@@ -82,6 +83,7 @@ async def label_holder(
     rng: Rng,
     reveals_rows: bool = False,
     progress: Progress = lambda what, done, total: None,
+    meter: LeakageMeter | None = None,
     connect: Callable[..., Coroutine[Any, Any, ties.Asking]] = ties.asking,
 ) -> tuple[LabelPart, History]:
     """Train as the site that knows the label.
@@ -95,6 +97,7 @@ async def label_holder(
         rng: Secret randomness.
         reveals_rows: The contract says `reveals: rows of M`, which lifts T ≤ n/100.
         progress: Told of every finished tree.
+        meter: Notes the vectors that are asked, to say at the end what they give away.
         connect: Makes the label holder's end of the sub-protocols.
 
     Returns:
@@ -119,7 +122,7 @@ async def label_holder(
         started = time.perf_counter()
         growth = await offload(forest.sprout)
         for level in range(params.max_depth):
-            await _grow_level(growth, sites, len(forest.trees), level)
+            await _grow_level(growth, sites, len(forest.trees), level, meter)
         asked = {site.name: site.asked_in_tree() for site in sites}
         await forest.add(growth, asked, [site.name for site in sites], time.perf_counter() - started)
         progress("trees", len(forest.trees), params.n_estimators)
@@ -216,7 +219,7 @@ async def _join(
     return _Site(name, peer, layout, tie, rngs[1])
 
 
-async def _grow_level(growth: Growth, sites: Sequence[_Site], tree: int, level: int) -> None:
+async def _grow_level(growth: Growth, sites: Sequence[_Site], tree: int, level: int, meter: LeakageMeter) -> None:
     """Open nodes, choose splits, and move the rows."""
     opened, padded = len(growth.opened()), growth.params.pad_shape
     count = (1 << max(level - 1, 0)) if padded else opened
@@ -227,6 +230,8 @@ async def _grow_level(growth: Growth, sites: Sequence[_Site], tree: int, level: 
             *(_sums(site, Round(tree, level, count, False), vectors, opened) for site in sites),
         ]
     )
+    if vectors is not None and meter is not None:
+        meter.observe(vectors, await offload(sites[0].tie.deviations, vectors))
     del vectors
     growth.absorb(own, answers)
     choices = await offload(growth.choose)

@@ -43,6 +43,9 @@ class Asking(Choosing, Protocol):
     async def sums(self, vectors: F64) -> F64:
         """Learn the sums of each vector over every bin: (T, n) → (T, k)."""
 
+    def deviations(self, vectors: F64) -> F64:
+        """Return the standard deviation of the noise in each vector's sums, (T,)."""
+
 
 class Offering(Protocol):
     """The feature holder's end while rows find their sides."""
@@ -77,6 +80,9 @@ class PrivateAsking(PrivateChoosing):
 
     async def sums(self, vectors: F64) -> F64:
         return await self.asker.product(self.peer, vectors)
+
+    def deviations(self, vectors: F64) -> F64:
+        return np.array([self.asker.agreement.output_deviation(v) for v in vectors])
 
 
 @dataclass
