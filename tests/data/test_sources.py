@@ -119,3 +119,12 @@ def test_catalogue_keeps_kinds_and_profile(tmp_path: Path) -> None:
 def test_a_missing_id_column_proposes_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Did you mean 'customer_id'"):
         infer(write(tmp_path, b"customer_id,a\n1,2\n"), ["CustomerID"], {})
+
+
+def test_rows_keep_the_order_of_the_file_however_many_and_whatever_is_read(tmp_path: Path) -> None:
+    rows = 300_000
+    path = write(tmp_path, b"id,a,b\n" + b"".join(b"C%d,%d,k%d\n" % (i, i, i % 3) for i in range(rows)))
+    source = infer(path, ["id"], {})
+    for columns in ([], ["a"], ["b"], None):
+        assert read(source, columns).ids[0].tolist() == [f"C{i}" for i in range(rows)]
+    assert np.array_equal(read(source).columns["a"].values, np.arange(rows))

@@ -15,6 +15,9 @@ from atoll.core.errors import InputError
 
 DELIMITERS = (",", ";", "\t", "|")
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+ROW = "row number in the file"
+"""Column of `source` that holds 1 for the first row; a query keeps the file's order only if it is asked to."""
+
 SNIFF = 1 << 20
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null")
 
@@ -89,7 +92,8 @@ class Scan:
         self.demand(id, "id column")
         self.demand(only)
         chosen = ", ".join(quoted(name) for name in dict.fromkeys([*id, *only])) if only else "*"
-        connection.execute(f"CREATE TEMP TABLE source AS SELECT {chosen} FROM {relation}")  # noqa: S608
+        number = f"row_number() OVER () AS {quoted(ROW)}"
+        connection.execute(f"CREATE TEMP TABLE source AS SELECT {number}, {chosen} FROM {relation}")  # noqa: S608
 
     @property
     def names(self) -> tuple[str, ...]:

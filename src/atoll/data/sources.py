@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from atoll.core.errors import InputError
 from atoll.data.columns import Column, Columns, Kind
-from atoll.data.scan import MISSING, Scan, literal, opened, quoted
+from atoll.data.scan import MISSING, ROW, Scan, literal, opened, quoted
 
 NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
            "FLOAT", "DOUBLE", "BOOLEAN", "DECIMAL")  # fmt: skip
@@ -111,7 +111,7 @@ def read(source: Source, columns: Sequence[str] | None = None) -> Table:
                 parts.append(f"coalesce(enum_code(({value})::t{at})::INTEGER, -1) AS c{at}")
             else:
                 parts.append(f"(-1)::INTEGER AS c{at}")
-        found = scan.arrays(f"SELECT {', '.join(parts)} FROM source")  # noqa: S608
+        found = scan.arrays(f"SELECT {', '.join(parts)} FROM source ORDER BY {quoted(ROW)}")  # noqa: S608
     ids = tuple(found[f"id{at}"] for at in range(len(source.id)))
     if not len(ids[0]):
         raise InputError(f"{Path(source.path).name} has no rows", cure="Export the table again.")
@@ -180,9 +180,9 @@ def _refuse_unusable(scan: Scan, name: str, missing: Sequence[str]) -> None:
         count = scan.row(f"SELECT count(*) FROM source WHERE {condition}")[0]  # noqa: S608
         if not count:
             continue
-        numbered = "SELECT row_number() OVER () AS row_at, * FROM source"
+        at = quoted(ROW)
         examples = scan.connection.execute(
-            f"SELECT row_at, {quoted(name)}::VARCHAR FROM ({numbered}) WHERE {condition} ORDER BY row_at LIMIT 3"  # noqa: S608
+            f"SELECT {at}, {quoted(name)}::VARCHAR FROM source WHERE {condition} ORDER BY {at} LIMIT 3"  # noqa: S608
         ).fetchall()
         shown = ", ".join(f"{value!r} at {scan.place(at)}" for at, value in examples)
         raise InputError(
