@@ -273,7 +273,11 @@ def _leakage(work: Work) -> tuple[Leakage, ...]:
     if vectors is None:
         return ()
     limit = max(vectors, rows // 100) if lifted else rows // 100
-    return tuple(Leakage(owner=owner, asker=work.job.hub, rows=rows, vectors=vectors, limit=limit) for owner in owners)
+    meter = work.state.get("meter")  # at the label holder only, who knows the vectors
+    read = {} if meter is None else {"recovered": meter.recovered, "chance": meter.chance}
+    return tuple(
+        Leakage(owner=owner, asker=work.job.hub, rows=rows, vectors=vectors, limit=limit, **read) for owner in owners
+    )
 
 
 def _audit(log: JobLog) -> Audit:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.core.offload import offload
 from atoll.core.protocol import Protocol
 from atoll.core.session import Session
 from atoll.learn.vertical.trees.params import TreeParams
@@ -47,6 +48,7 @@ class TrainStep(Step[Train]):
         from atoll.learn.vertical.trees.model import to_json
         from atoll.learn.vertical.trees.protocol import feature_holder, label_holder
         from atoll.learn.vertical.trees.ties import answering
+        from atoll.privacy.leakage import LeakageMeter
 
         X, part = present(work.X, "columns"), present(work.part, "split")
         chosen = np.flatnonzero(part != TEST)
@@ -68,7 +70,11 @@ class TrainStep(Step[Train]):
             return f"{len(own.splits)} trees; {splits} splits use columns of {work.site}"
         peers = {name: channel.sub("trees") for name, channel in session.peers.items()}
         label, held = present(work.y, "label")[chosen], part[chosen] == VALIDATION
-        model, history = await label_holder(peers, table, label, held, params, progress=session.progress, **options)
+        meter = LeakageMeter(len(chosen), int.from_bytes(work.job.digest()[:4], "big"))
+        model, history = await label_holder(
+            peers, table, label, held, params, progress=session.progress, meter=meter, **options
+        )
+        work.state["meter"] = await offload(meter.estimate, np.full(params.max_bin, 1.0 / params.max_bin))
         work.store.write(MODEL, to_json(model))
         work.state["model"], work.state["history"] = model, history
         await self._alone(work, table, label, held, params)

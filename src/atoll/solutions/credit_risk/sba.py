@@ -152,7 +152,7 @@ def write(loans: Path, folder: Path, rows: int | None) -> dict[str, int]:
 
     counts = {}
     with duckdb.connect() as connection:
-        limit = "" if rows is None else f" LIMIT {rows:d}"
+        limit = "" if rows is None else f" ORDER BY md5(loan) LIMIT {rows:d}"
         connection.execute(f"CREATE TABLE chosen AS SELECT * FROM '{loans}'{limit}")  # noqa: S608
         for place in INSTITUTIONS:
             columns = ", ".join((place.id, *place.columns, *filter(None, [place.label])))
