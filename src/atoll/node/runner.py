@@ -92,7 +92,9 @@ class Run:
             places = {name: card.address if dials[name] else "" for name, card in peers.items()}
             links, refused = await join(calls, places, within, self.watch)
             trouble = trouble or refused
-            gate = Gate(self.site.name, self.job.id, timeout=self.job.timeouts.message, audit=log.audit)
+            if trouble and not links:
+                raise trouble  # there is nobody to tell
+            gate = Gate(self.site.name, self.job.name, timeout=self.job.timeouts.message, audit=log.audit)
             session = Session(gate, links, hub=self.job.hub, progress=self.watch.progress)
             async with session:
                 if trouble or work is None:
@@ -119,6 +121,7 @@ class Run:
         start = time.perf_counter()
         with session.step("contract", uses=[contract.PROTOCOL]):
             self.contract = await contract.sign(self.site, self.job, session.peers, cards)
+        session.gate.job = self.job.id  # until now sites with different documents had to understand each other
         self.watch.ended(
             "contract", f"signed by {', '.join(sorted(self.job.sites))}", time.perf_counter() - start, 0, 0
         )

@@ -156,7 +156,7 @@ async def _site(
     store = Store.begin(folder, job.id)
     log = JobLog(store)
     told: Watch = watch if site.name == job.hub else Silent()
-    gate = Gate(site.name, job.id, timeout=job.timeouts.message, audit=log.audit)
+    gate = Gate(site.name, job.name, timeout=job.timeouts.message, audit=log.audit)
     seconds: dict[str, float] = {}
     try:
         async with Session(gate, links, hub=job.hub, progress=told.progress) as session:
@@ -174,6 +174,7 @@ async def _site(
             cards = {name: other.card for name, other in sites.items() if name != site.name}
             with session.step("contract", uses=[contract.PROTOCOL]):
                 signed = await contract.sign(site, job, session.peers, cards)
+            gate.job = job.id
             await run_steps(session, work, steps, told, log.event, seconds)
             leave(Ended(signed, session, work, log, began, seconds))
     finally:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -78,33 +77,20 @@ class AlignStep(Step[Align]):
         table: Table = present(work.table, "table")
         keys: list[bytes] = work.state.pop("keys")
         context = (work.job.name, work.job.digest().hex(), *self.params.kinds)
-        so_far: dict[str, tuple[int, int]] = {}
-
-        def told(peer: str) -> Callable[[int, int], None]:
-            def tell(done: int, total: int) -> None:
-                so_far[peer] = (done, total)
-                session.progress("ids", *(sum(part) for part in zip(*so_far.values(), strict=True)))
-
-            return tell
-
+        told = partial(session.progress, "ids")
         if work.labels:
             peers = {name: channel.sub("align") for name, channel in session.peers.items()}
-            draws = [work.rng.spawn() for _ in peers]
-            matches = await asyncio.gather(
-                *(
-                    ecdh.receiver(peer, keys, rng=rng, context=context, progress=told(name))
-                    for (name, peer), rng in zip(peers.items(), draws, strict=True)
-                )
-            )
+            found = await ecdh.receive_from_all(peers, keys, rng=work.rng.spawn(), context=context, progress=told)
+            matches = list(found.values())
             rows, places = ecdh.common_rows(matches, work.rng)
-            pairs = {name: len(match.mine) for name, match in zip(peers, matches, strict=True)}
+            pairs = {name: len(match.mine) for name, match in found.items()}
             work.report["overlaps"] = pairs
             self._refuse_few(len(rows), pairs)
             for peer, place in zip(peers.values(), places, strict=True):
                 await ecdh.announce(peer, place)
         else:
             hub = session.peers[work.job.hub].sub("align")
-            shuffled = await ecdh.sender(hub, keys, rng=work.rng.spawn(), context=context, progress=told(work.job.hub))
+            shuffled = await ecdh.sender(hub, keys, rng=work.rng.spawn(), context=context, progress=told)
             rows = await ecdh.learn(hub, shuffled.order)
             self._refuse_few(len(rows), {})
         work.rows, work.X = rows, table.columns.take(rows)
