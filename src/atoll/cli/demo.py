@@ -45,7 +45,7 @@ class Cast:
 def credit_risk(
     rows: Annotated[str, typer.Option(help="How many loans take part, or `all` (250,694).")] = "100000",
     fast: Annotated[bool, typer.Option("--fast", help="30,000 loans: less to see, half the time.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Use a small table that is installed already.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Use 1,000 applications that come with Atoll.")] = False,
     out: Annotated[Path, typer.Option(help="Where sites, data and reports go.")] = Path("atoll-demo"),
     json: Annotated[bool, typer.Option("--json", help="End with one JSON line of figures, for machines.")] = False,
 ) -> None:
@@ -98,16 +98,17 @@ def _count(rows: str) -> int | None:
 def _cast(folder: Path, rows: int | None, offline: bool) -> Cast:
     """Write the institutions' files; without an index, those of the small table."""
     from atoll.core.errors import InputError
+    from atoll.solutions.credit_risk import offline as offline_table
     from atoll.solutions.credit_risk import sba
 
     if not offline:
         try:
             loans = sba.table(sba.cache_folder(), typer.echo)
         except InputError as error:
-            typer.echo(f"! {error}\n! Showing a small medical table instead, which is installed already.\n")
+            typer.echo(f"! {error}\n! Showing 1,000 applications instead, which come with Atoll.\n")
         else:
             return _loans(sba.write(loans, folder, rows))
-    return _patients(folder)
+    return _applications(offline_table.write(folder))
 
 
 def _loans(counts: Mapping[str, int]) -> Cast:
@@ -132,20 +133,20 @@ def _loans(counts: Mapping[str, int]) -> Cast:
     )
 
 
-def _patients(folder: Path) -> Cast:
+def _applications(counts: Mapping[str, int]) -> Cast:
     from atoll.solutions.credit_risk import offline
 
     return Cast(
-        "Offline: breast tumours, a clinic, a laboratory and an imaging centre",
-        offline.institutions(),
-        offline.write(folder),
-        {"n_estimators": 10, "max_depth": 3, "learning_rate": 0.3, "min_node": 20},
+        "Consumer credit, a small table for want of a network: will an applicant fail to repay?",
+        offline.INSTITUTIONS,
+        counts,
+        {"n_estimators": 12, "max_depth": 2, "learning_rate": 0.3, "min_node": 50},
         {
-            "name": "tumour-demo",
+            "name": "german-credit",
             "purpose": "Show a job where no package index can be reached",
-            "subject": "patients",
-            "positive": "malignant",
-            "negative": "benign",
+            "subject": "applicants",
+            "positive": "bad",
+            "negative": "good",
         },
         {"reveals": ["rows of M"]},
     )
