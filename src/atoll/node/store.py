@@ -78,7 +78,7 @@ class Store:
                     shutil.rmtree(left, ignore_errors=True)
             folder = jobs / f"{job}.running-{os.getpid()}"
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
+            folder.mkdir(mode=0o700)
         return cls(folder)
 
     def commit(self, jobs: Path, job: str) -> Store:
