@@ -120,10 +120,16 @@ class Scan:
         """Return the one row that a query over `source` gives."""
         return tuple(self.connection.execute(sql).fetchone())
 
-    def arrays(self, sql: str) -> dict[str, Any]:
-        """Return the columns that a query over `source` gives as arrays, without missing values."""
+    def in_order(self, expressions: str) -> dict[str, Any]:
+        """Return expressions over all rows as arrays in the file's order; none of them may be NULL."""
+        sql = f"SELECT {quoted(ROW)} AS at, {expressions} FROM source"  # noqa: S608
         found: dict[str, Any] = self.connection.execute(sql).fetchnumpy()
-        return {name: getattr(values, "filled", lambda v=values: v)() for name, values in found.items()}
+        arrays = {name: getattr(values, "filled", lambda v=values: v)() for name, values in found.items()}
+        at = arrays.pop("at")
+        if (at[1:] > at[:-1]).all():
+            return arrays
+        order = at.argsort()  # several threads may have delivered their parts in another order
+        return {name: values[order] for name, values in arrays.items()}
 
     def place(self, number: int) -> str:
         """Say where row `number` (from 1) is, in words."""

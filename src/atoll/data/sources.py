@@ -75,10 +75,9 @@ def infer(path: Path, id: Sequence[str], declared: Mapping[str, Kind], missing: 
         raise InputError("no id column is named", cure="Name it with --id; several make a composite key.")
     with opened(path, id) as scan:
         scan.demand(list(declared))
-        kinds: dict[str, Kind] = {}
-        for name in scan.names:
-            if name not in id:
-                kinds[name] = declared.get(name) or _kind(scan, name, missing)
+        names = [name for name in scan.names if name not in id]
+        counts = _counts(scan, [name for name in names if name not in declared], missing)
+        kinds = {name: declared.get(name) or _kind(scan, name, missing, counts[name]) for name in names}
     return Source(path=str(path.resolve()), id=tuple(id), kinds=kinds, missing=tuple(missing))
 
 
@@ -95,23 +94,25 @@ def read(source: Source, columns: Sequence[str] | None = None) -> Table:
     """
     names = list(source.kinds) if columns is None else list(columns)
     with opened(Path(source.path), source.id, names or source.id) as scan:
-        kinds = {name: source.kinds.get(name) or _kind(scan, name, source.missing) for name in names}
+        counts = _counts(scan, [name for name in names if name not in source.kinds], source.missing)
+        kinds = {name: source.kinds.get(name) or _kind(scan, name, source.missing, counts[name]) for name in names}
         categories = {name: _categories(scan, name, source) for name in names if kinds[name] == "categorical"}
-        for name in names:
-            if kinds[name] == "numeric":
-                _refuse_unusable(scan, name, source.missing)
         parts = [f"coalesce(CAST({quoted(name)} AS VARCHAR), '') AS id{at}" for at, name in enumerate(source.id)]
         for at, name in enumerate(names):
             value = value_of(scan, name, kinds[name], source.missing)
             if kinds[name] == "numeric":
                 parts.append(f"coalesce({value}, 'nan'::DOUBLE) AS c{at}")
+                parts.append(f"({text_of(name, source.missing)}) IS NOT NULL AND ({value}) IS NULL AS b{at}")
             elif categories[name]:
                 members = ", ".join(literal(text) for text in categories[name])
                 scan.connection.execute(f"CREATE TEMP TYPE t{at} AS ENUM ({members})")
                 parts.append(f"coalesce(enum_code(({value})::t{at})::INTEGER, -1) AS c{at}")
             else:
                 parts.append(f"(-1)::INTEGER AS c{at}")
-        found = scan.arrays(f"SELECT {', '.join(parts)} FROM source ORDER BY {quoted(ROW)}")  # noqa: S608
+        found = scan.in_order(", ".join(parts))
+        for at, name in enumerate(names):
+            if kinds[name] == "numeric" and (found[f"b{at}"].any() or np.isinf(found[f"c{at}"]).any()):
+                _refuse_unusable(scan, name, source.missing)
     ids = tuple(found[f"id{at}"] for at in range(len(source.id)))
     if not len(ids[0]):
         raise InputError(f"{Path(source.path).name} has no rows", cure="Export the table again.")
@@ -128,7 +129,8 @@ def _column(name: str, kind: Kind, values: NDArray[Any], categories: Mapping[str
 def text_of(name: str, missing: Sequence[str]) -> str:
     """Return SQL for a value as trimmed text, or NULL when it is missing."""
     text = f"trim(CAST({quoted(name)} AS VARCHAR))"
-    return f"CASE WHEN {text} IN ({', '.join(literal(mark) for mark in missing)}) THEN NULL ELSE {text} END"
+    absent = " OR ".join(f"{text} = {literal(mark)}" for mark in missing) or "false"  # a long IN becomes a join
+    return f"CASE WHEN {absent} THEN NULL ELSE {text} END"
 
 
 def value_of(scan: Scan, name: str, kind: Kind, missing: Sequence[str]) -> str:
@@ -140,14 +142,21 @@ def value_of(scan: Scan, name: str, kind: Kind, missing: Sequence[str]) -> str:
     return f"coalesce(TRY_CAST({text} AS DOUBLE), epoch(TRY_CAST({text} AS TIMESTAMP)) / 86400.0)"
 
 
-def _kind(scan: Scan, name: str, missing: Sequence[str]) -> Kind:
+def _counts(scan: Scan, names: Sequence[str], missing: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """Count for each column, in one pass, its values, the numbers among them, and those with leading zeros."""
+    parts = []
+    for name in names:
+        text, value = text_of(name, missing), value_of(scan, name, "numeric", missing)
+        parts += [f"count({text})", f"count({value})", f"count(*) FILTER (regexp_matches({text}, '^0[0-9]+$'))"]
+    found = scan.row(f"SELECT {', '.join(parts)} FROM source") if parts else ()  # noqa: S608
+    return {name: (found[3 * at], found[3 * at + 1], found[3 * at + 2]) for at, name in enumerate(names)}
+
+
+def _kind(scan: Scan, name: str, missing: Sequence[str], counts: tuple[int, int, int]) -> Kind:
     declared = scan.types[name].split("(")[0]
     if declared in NUMBERS or declared.startswith(("DATE", "TIMESTAMP")):
         return "numeric"
-    text, value = text_of(name, missing), value_of(scan, name, "numeric", missing)
-    there, numbers, zeros = scan.row(
-        f"SELECT count({text}), count({value}), count(*) FILTER (regexp_matches({text}, '^0[0-9]+$')) FROM source"  # noqa: S608
-    )
+    there, numbers, zeros = counts
     if zeros:
         return "categorical"
     if there and numbers == there:
