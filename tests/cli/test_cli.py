@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from atoll.cli import app
+from atoll.cli.live import Terminal
 from atoll.cli.output import error_block, show_error, table
 from atoll.cli.stage import Ending, cause
 from atoll.cli.story import Story
@@ -149,3 +151,26 @@ def test_the_cause_of_a_failed_demonstration_is_the_first_site_s() -> None:
     crashed = cause({"bank": Ending(-9, [], "Killed")})
     assert crashed is not None
     assert "code -9" in crashed.what
+
+
+def test_a_person_at_a_terminal_sees_steps_and_one_moving_line() -> None:
+    from rich.console import Console
+
+    screen = io.StringIO()
+    watch = Terminal("bank")
+    watch.console = Console(file=screen, force_terminal=True, width=120, highlight=False)
+    with watch:
+        watch.waiting([("shop", "host:1")], 9.0)
+        watch.started("train", "Train boosted trees", 4, 5)
+        watch.progress("trees", 3, 10)
+        watch.ended("train", "10 trees", 2.5, 10, 20)
+    watch.finished({"report": "r.html"})
+    said = screen.getvalue()
+    for words in (
+        "waiting for shop at host:1, 9 s left",
+        "[4/5] Train boosted trees",
+        "3 of 10 trees",
+        "✓ train",
+        "r.html",
+    ):
+        assert words in said

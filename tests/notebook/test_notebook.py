@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -91,16 +90,13 @@ def test_inside_a_running_event_loop() -> None:
 
 
 def test_frames_of_any_kind() -> None:
-    import polars
-
-    frame = polars.DataFrame({"id": [1, 2], "d": [date(1970, 1, 2), None], "n": [1, None], "s": ["u", None]})
-    for each in (frame, Frame({name: frame[name].to_list() for name in frame.columns})):
-        table = table_of(each, ["id"], kinds={})
-        assert table.ids[0].tolist() == ["1", "2"]
-        assert table.columns["n"].values[0] == 1.0
-        assert np.isnan(table.columns["n"].values[1])
-        assert table.columns["s"].values.tolist() == [0, -1]
-    assert table_of(frame).columns["d"].values[0] == 1.0
+    days = np.array(["1970-01-02", "NaT"], "datetime64[D]")
+    table = table_of(Frame({"id": [1, 2], "d": days, "n": [1, None], "s": ["u", None]}), ["id"])
+    assert table.ids[0].tolist() == ["1", "2"]
+    for name, first in (("d", 1.0), ("n", 1.0)):
+        assert table.columns[name].values[0] == first
+        assert np.isnan(table.columns[name].values[1])
+    assert table.columns["s"].values.tolist() == [0, -1]
     assert column_of("b", np.array([True, False])).kind == "numeric"
     assert column_of("c", [1, 2], "categorical").categories == ("1", "2")
     for bad, words in (({"a": [1.0, np.inf]}, "infinite"), ({"a": []}, "no rows"), (3, "not a table")):
@@ -110,3 +106,13 @@ def test_frames_of_any_kind() -> None:
         table_of({"id": [1.5]}, ["id"])
     with pytest.raises(InputError, match="no column"):
         table_of({"a": [1]}, ["id"])
+
+
+def test_frames_of_polars() -> None:
+    import polars
+
+    frame = polars.DataFrame({"id": [1, 2], "n": [1.5, None], "s": ["u", None]})
+    table = table_of(frame, ["id"])
+    assert table.ids[0].tolist() == ["1", "2"]
+    assert np.isnan(table.columns["n"].values[1])
+    assert table.columns["s"].values.tolist() == [0, -1]
