@@ -167,7 +167,6 @@ def test_a_person_at_a_terminal_sees_steps_and_one_moving_line() -> None:
     watch.finished({"report": "r.html"})
     said = screen.getvalue()
     for words in (
-        "waiting for shop at host:1, 9 s left",
         "[4/5] Train boosted trees",
         "3 of 10 trees",
         "✓ train",
