@@ -44,6 +44,16 @@ KEYS = {
 }
 """How protocol cards call what a job's roles do in them."""
 
+ROLE_WORDS = {
+    "single sender": "single feature holder",
+    "the sender": "the feature holder",
+    "the receiver": "the label holder",
+    "number ny of": "number of",
+    "number nx of": "number of",
+    "number n of": "number of",
+}
+"""Words of the intersection's card, and what they mean in a job."""
+
 SHOWN_VERSIONS = ("atoll-fl", "numpy", "numba", "cryptography", "grpcio", "duckdb")
 
 
@@ -227,7 +237,8 @@ def _alignment(work: Work) -> Alignment | None:
     if counts is None:
         return None
     overlaps = tuple(Overlap(site=name, common=common) for name, common in work.report.get("overlaps", {}).items())
-    return Alignment(own=counts["own"], final=counts["common"], overlaps=overlaps, **split)
+    parts = {name: count for name, count in split.items() if count}
+    return Alignment(own=counts["own"], final=counts["common"], overlaps=overlaps, **parts)
 
 
 def _costs(session: Session, seconds: dict[str, float]) -> tuple[StepCost, ...]:
@@ -254,11 +265,18 @@ def _disclosures(work: Work) -> tuple[Disclosure, ...]:
     found = []
     for name, part in sorted(work.job.sites.items(), key=lambda item: (item[1].role != "label-holder", item[0])):
         told = [p.card.reveals[key] for p in protocols for key in KEYS[part.role] if key in p.card.reveals]
-        sentences = [sentence for card in told for sentence in card if sentence != "Nothing."]
+        sentences = [_plain(sentence) for card in told for sentence in card if sentence != "Nothing."]
         hidden = [sentence.removeprefix("Not: ") for sentence in sentences if sentence.startswith("Not: ")]
         learned = [sentence for sentence in sentences if not sentence.startswith("Not: ")]
         found.append(disclosure(name, ROLES[part.role], [learned], hidden))
     return tuple(found)
+
+
+def _plain(sentence: str) -> str:
+    """Call the roles of a small protocol what they are called in the job."""
+    for role, here in ROLE_WORDS.items():
+        sentence = sentence.replace(role, here)
+    return sentence
 
 
 def _leakage(work: Work) -> tuple[Leakage, ...]:
