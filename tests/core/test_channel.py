@@ -63,7 +63,7 @@ def test_every_message_writes_an_audit_line_at_both_ends(size):
     b = Channel(at_b, Gate("telco", "job-1", None, "align", audit=lines.append))
     message = Bulk(np.ones(size, np.uint8))
     run_pair(a.send(message), b.recv(Bulk, data=(size,)))
-    header, parts = encode(message)
+    header, parts = encode(message, Gate("bank", "job-1").place("bank", "telco", ""))
     digest = hashlib.sha256(header + bytes(parts[0])).hexdigest()
     assert {(line.peer, line.direction) for line in lines} == {("telco", "sent"), ("bank", "received")}
     assert {(line.sha256, line.bytes, line.step, line.job) for line in lines} == {

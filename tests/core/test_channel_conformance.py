@@ -18,15 +18,6 @@ def sites(tmp_path_factory):
     return a, b
 
 
-UNBOUND = {"reordered", "wrong job", "replayed from another job", "reflected"}
-"""Cases that need messages bound to their place in the job."""
-
-
-def cases():
-    mark = pytest.mark.xfail(reason="a message does not say its place yet", raises=AssertionError)
-    return [pytest.param(name, marks=mark if name in UNBOUND else ()) for name in CASES]
-
-
 def grpc_links(sites):
     @asynccontextmanager
     async def make():
@@ -51,11 +42,11 @@ def grpc_links(sites):
     return make
 
 
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", CASES)
 def test_memory_links(name):
     check_channel_case(memory_link_pair, name)
 
 
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", CASES)
 def test_grpc_links(sites, name):
     check_channel_case(grpc_links(sites), name)

@@ -38,7 +38,9 @@ class Incoming(Protocol):
 class Link(Protocol):
     """Ordered frames to one peer within one job, on any number of named streams."""
 
-    peer: str
+    @property
+    def peer(self) -> str:
+        """The other site's name."""
 
     async def send(self, stream: str, header: bytes, parts: Sequence[memoryview]) -> None:
         """Take a frame for delivery; wait while the peer's window is full. `parts` must not change afterwards."""
@@ -87,6 +89,7 @@ class Gate:
     timeout: float | None = 600.0
     audit: Callable[[AuditLine], None] = lambda line: None
     traffic: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    counts: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
     def check(self, kind: type[Message]) -> None:
         """Refuse a kind that the running step has not declared."""
@@ -97,6 +100,12 @@ class Gate:
                 step=self.step,
                 cure="Declare the kind, or its protocol, where the step starts.",
             )
+
+    def place(self, sender: str, receiver: str, stream: str) -> bytes:
+        """Return where the next message of a stream belongs, so that it is accepted there only, and count it."""
+        key = (sender, receiver, stream)
+        self.counts[key] = number = self.counts.get(key, 0) + 1
+        return hashlib.sha256(repr((self.job, *key, number)).encode()).digest()[:8]
 
     def record(self, peer: str, direction: str, kind: str, size: int, digest: str) -> None:
         """Write the audit line of a message that left or arrived."""
@@ -135,7 +144,7 @@ class Channel:
         """
         self.gate.check(type(message))
         step = self.gate.step
-        header, parts = encode(message)
+        header, parts = encode(message, self.gate.place(self.gate.site, self.peer, self.stream))
         size = len(header) + sum(part.nbytes for part in parts)
         try:
             if size < HASH_INLINE:
@@ -177,7 +186,8 @@ class Channel:
 
     async def _recv(self, kind: type[M], shapes: Mapping[str, Sequence[int]]) -> M:
         incoming = await self.link.recv(self.stream)
-        announced, size = expect(incoming.header, kind, shapes)
+        place = self.gate.place(self.peer, self.gate.site, self.stream)
+        announced, size = expect(incoming.header, kind, shapes, place)
         payload = await incoming.read(size)
         total = len(incoming.header) + size
         hashed = (incoming.header, [payload.data])

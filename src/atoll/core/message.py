@@ -55,6 +55,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_lik
     kind: str
     shapes: list[list[int]]
     fields: msgspec.Raw
+    place: bytes = b""
 
 
 def kind_of(message: type[Message]) -> str:
@@ -76,8 +77,12 @@ def array_fields(kind: type[Message]) -> Mapping[str, np.dtype[Any]]:
     return dict(sorted(found.items(), key=lambda field: -field[1].itemsize))
 
 
-def encode(message: Message) -> tuple[bytes, list[memoryview]]:
+def encode(message: Message, place: bytes = b"") -> tuple[bytes, list[memoryview]]:
     """Turn a message into a header and the bytes of its arrays, without copying contiguous arrays.
+
+    Args:
+        message: The message.
+        place: Where in the job it belongs; it is accepted nowhere else.
 
     Returns:
         The header, and one flat view of bytes for each array field in order. The arrays must not change until
@@ -98,20 +103,23 @@ def encode(message: Message) -> tuple[bytes, list[memoryview]]:
         flat = np.ascontiguousarray(value).reshape(-1)
         parts.append(flat.view(np.uint8).data)
     header = msgspec.msgpack.encode(
-        _Header(kind_of(type(message)), shapes, msgspec.Raw(msgspec.msgpack.encode(fields)))
+        _Header(kind_of(type(message)), shapes, msgspec.Raw(msgspec.msgpack.encode(fields)), place)
     )
     if len(header) > HEADER_LIMIT:
         raise TypeError(f"{kind_of(type(message))} has {len(header):,} bytes outside its arrays; use an array field")
     return header, parts
 
 
-def expect(header: bytes, kind: type[Message], shapes: Mapping[str, Sequence[int]]) -> tuple[list[Shape], int]:
+def expect(
+    header: bytes, kind: type[Message], shapes: Mapping[str, Sequence[int]], place: bytes = b""
+) -> tuple[list[Shape], int]:
     """Check a header against the kind and the shapes that the reader expects, before anything is allocated.
 
     Args:
         header: What arrived.
         kind: The kind this side waits for.
         shapes: For every array field of `kind` its shape; a dimension may be `AtMost(limit)`.
+        place: The place in the job that this side has reached.
 
     Returns:
         The shapes that were announced, and the number of payload bytes they need.
@@ -126,6 +134,8 @@ def expect(header: bytes, kind: type[Message], shapes: Mapping[str, Sequence[int
     head = _parse(header)
     if head.kind != kind_of(kind):
         raise ProtocolError(f"expected {kind_of(kind)}, received {_clip(head.kind)}")
+    if head.place != place:
+        raise ProtocolError(f"{head.kind} is out of place: lost, repeated, reordered, or from another job")
     if len(head.shapes) != len(arrays):
         raise ProtocolError(f"{head.kind} came with {len(head.shapes)} arrays instead of {len(arrays)}")
     for name, got in zip(arrays, head.shapes, strict=True):

@@ -9,9 +9,12 @@ from dataclasses import replace
 from types import TracebackType
 
 from atoll.core.channel import Channel, Gate, Link
-from atoll.core.errors import AtollError, PeerFailed, ProtocolError
+from atoll.core.errors import AtollError, ConnectionLost, PeerFailed, ProtocolError
 from atoll.core.message import Message
 from atoll.core.protocol import Protocol
+
+LAST_WORDS = 1.0
+"""Seconds in which the notice of a peer that has closed its link may still be read."""
 
 FAREWELL = 5.0
 """Seconds given to telling the peers that this site has failed."""
@@ -104,6 +107,8 @@ class Session:
         try:
             if error is None:
                 await self._acknowledge()
+            elif isinstance(error, ConnectionLost) and (cause := await self._last_words()):
+                raise cause from error
             elif not isinstance(error, PeerFailed):
                 await self._tell(_notice(error, self.site, self.gate.step))
         finally:
@@ -111,6 +116,12 @@ class Session:
                 task.cancel()
             await asyncio.gather(*self._watchers, return_exceptions=True)
             await asyncio.gather(*(link.close() for link in self.links.values()), return_exceptions=True)
+
+    async def _last_words(self) -> PeerFailed | None:
+        """Return why a peer went, if it has said so: its notice may be read after the step saw the link close."""
+        await asyncio.wait(self._done.values(), timeout=LAST_WORDS)
+        causes = [done.exception() for done in self._done.values() if done.done()]
+        return next((cause for cause in causes if isinstance(cause, PeerFailed)), None)
 
     async def _watch(self, site: str) -> None:
         try:

@@ -21,7 +21,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from atoll.crypto.aes import expand
@@ -101,7 +100,7 @@ class Ring:
         for at in range(0, len(a), _BATCH):
             part = out[:, at : at + _BATCH]
             _split(a[at : at + _BATCH], self.bits, limb_bits, twist_of(self.N), part)
-            part[:] = scipy.fft.fft(part, axis=-1, workers=1)
+            part[:] = np.fft.fft(part, axis=-1)
         return Transformed(self, limb_bits, out)
 
     def limb_bits_for(self, norm: float) -> int:
@@ -119,14 +118,14 @@ class Ring:
     def forward(self, x: NDArray[np.float64]) -> Complex:
         """Transform polynomials with small integer coefficients, (…, N) float64, to (…, N/2)."""
         half = self.N // 2
-        return np.asarray(scipy.fft.fft((x[..., :half] + 1j * x[..., half:]) * twist_of(self.N), axis=-1, workers=1))
+        return np.asarray(np.fft.fft((x[..., :half] + 1j * x[..., half:]) * twist_of(self.N), axis=-1))
 
     def round(self, limbs: Sequence[Complex] | Complex, limb_bits: int) -> U64:
         """Return the product whose transforms, one for each limb, are given, (…, N) uint64 below q."""
         out = np.zeros((*limbs[0].shape[:-1], self.N), np.uint64)
         flat = out.reshape(-1, self.N)
         for index, limb in enumerate(limbs):
-            z = scipy.fft.ifft(limb, axis=-1, workers=1).reshape(-1, self.N // 2)
+            z = np.fft.ifft(limb, axis=-1).reshape(-1, self.N // 2)
             _join(z, twist_of(self.N), np.uint64(index * limb_bits), flat)
         out &= self.mask
         return out
@@ -189,7 +188,7 @@ def hint_of_bins(ring: Ring, a: U64, bins: Bins, sizes: NDArray[np.int64]) -> U6
         for b in range(ring.blocks(n)):
             z = np.zeros((m, half), np.complex128)
             _scatter(bins[f, b * ring.N : (b + 1) * ring.N], twist, z)
-            _accumulate(scipy.fft.fft(z, axis=-1, overwrite_x=True, workers=1), conj[:, b], acc)
+            _accumulate(np.fft.fft(z, axis=-1), conj[:, b], acc)
         out[first : first + m] = ring.round(acc, fa.limb_bits)
         first += m
     return out

@@ -59,7 +59,7 @@ class FaultyLink:
         return self.inner.peer
 
     async def send(self, stream: str, header: bytes, parts: Sequence[memoryview]) -> None:
-        kind, _, _ = msgspec.msgpack.decode(header)
+        kind, *_ = msgspec.msgpack.decode(header)
         payload = b"".join(parts)
         self.transcript.append(Frame(self.sender, stream, kind, header, payload))
         if len(self.transcript) - 1 == self.target:
@@ -81,7 +81,7 @@ class FaultyLink:
 
 def damage(fault: str, header: bytes, payload: bytes) -> tuple[bytes, bytes] | None:
     """Return a damaged frame, or `None` where it is lost."""
-    kind, shapes, fields = msgspec.msgpack.decode(header)
+    kind, shapes, fields, place = msgspec.msgpack.decode(header)
     match fault:
         case "lost":
             return None
@@ -99,7 +99,7 @@ def damage(fault: str, header: bytes, payload: bytes) -> tuple[bytes, bytes] | N
             fields = {**fields, "surplus": 1}
         case _:
             raise ValueError(f"unknown fault {fault!r}; known are {FAULTS}")
-    return msgspec.msgpack.encode([kind, shapes, fields]), payload
+    return msgspec.msgpack.encode([kind, shapes, fields, place]), payload
 
 
 def recorded_pair(
@@ -147,6 +147,7 @@ def end_pair(
 
     async def both() -> tuple[A | BaseException, B | BaseException]:
         async with asyncio.timeout(timeout):
-            return await asyncio.gather(first, second, return_exceptions=True)
+            a, b = await asyncio.gather(first, second, return_exceptions=True)
+        return a, b
 
     return asyncio.run(both())

@@ -219,7 +219,9 @@ async def _join(
     return _Site(name, peer, layout, tie, rngs[1])
 
 
-async def _grow_level(growth: Growth, sites: Sequence[_Site], tree: int, level: int, meter: LeakageMeter) -> None:
+async def _grow_level(
+    growth: Growth, sites: Sequence[_Site], tree: int, level: int, meter: LeakageMeter | None
+) -> None:
     """Open nodes, choose splits, and move the rows."""
     opened, padded = len(growth.opened()), growth.params.pad_shape
     count = (1 << max(level - 1, 0)) if padded else opened
