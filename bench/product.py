@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from atoll.core.channel import memory_pair
 from atoll.crypto import gaussian, lwe, ring, tmmo
 from atoll.crypto.random import Rng
 from atoll.protocols.fixed_matrix_product import (
@@ -23,6 +22,7 @@ from atoll.protocols.fixed_matrix_product import (
     steps,
 )
 from atoll.protocols.fixed_matrix_product.terms import Agreement
+from atoll.transport.memory import memory_pair
 from bench.harness import Report, peak_mb, repeated
 
 TITLE = "The fixed-matrix product: sums of a partner's columns, weighted by a hidden vector"

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from atoll.core.channel import Channel, Gate
-from atoll.core.grpc_link import Endpoint
 from atoll.core.identity import init_site, load_site
 from atoll.crypto.random import Rng
 from atoll.data.columns import Column, Columns
@@ -22,6 +21,7 @@ from atoll.learn.vertical.trees.predict import PROTOCOL as PREDICTION
 from atoll.learn.vertical.trees.predict import predict_feature_holder, predict_label_holder
 from atoll.learn.vertical.trees.protocol import PROTOCOL, feature_holder, label_holder
 from atoll.registry import kernels
+from atoll.transport.grpc_link import Endpoint
 from bench.harness import Report, free_ports, peak_mb, run_processes
 
 TITLE = "Boosted trees on split columns, beside XGBoost on pooled ones"
@@ -47,8 +47,9 @@ def run(size: str, report: Report) -> None:
     traffic = {"bytes": label["bytes"], "peak_mb": max(label["peak_mb"], features["peak_mb"])}
     report.row(
         f"{what}: training", label["seconds"], unit="s", limit=pooled["seconds"], limit_name="XGBoost hist, pooled",
-        peer=SECUREBOOST.get(rows), peer_name="SecretFlow SecureBoost", goal=GOALS.get(rows), **traffic,
-        note=f"T/n = {label['vectors']:.0f}/{label['rows']:,.0f}; memory {label['peak_mb']:.0f} MB at the label holder, "
+        peer=SECUREBOOST.get(rows), peer_name="SecretFlow SecureBoost, recorded", goal=GOALS.get(rows), **traffic,
+        note=f"T/n = {label['vectors']:.0f}/{label['rows']:,.0f}; "
+        f"memory {label['peak_mb']:.0f} MB at the label holder, "
         f"{features['peak_mb']:.0f} MB at the other",
     )  # fmt: skip
     report.row(

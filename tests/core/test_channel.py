@@ -4,10 +4,11 @@ import hashlib
 import numpy as np
 import pytest
 
-from atoll.core.channel import AuditLine, Channel, Gate, memory_links, memory_pair
+from atoll.core.channel import AuditLine, Channel, Gate
 from atoll.core.errors import ConnectionLost, PeerFailed, ProtocolError
 from atoll.core.message import U8, Message, encode
 from atoll.testing import end_pair, run_pair
+from atoll.transport.memory import memory_links, memory_pair
 
 
 class Ping(Message, frozen=True):

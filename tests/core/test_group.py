@@ -2,10 +2,10 @@ import asyncio
 
 import pytest
 
-from atoll.core.channel import memory_pair
 from atoll.core.errors import ProtocolError
 from atoll.core.group import Group
 from atoll.core.message import Message
+from atoll.transport.memory import memory_pair
 
 
 class Vote(Message, frozen=True):

@@ -2,10 +2,11 @@ import asyncio
 
 import pytest
 
-from atoll.core.channel import Gate, memory_links
+from atoll.core.channel import Gate
 from atoll.core.errors import AtollError, ConnectionLost, InputError, PeerFailed, ProtocolError
 from atoll.core.message import Message
 from atoll.core.session import Session
+from atoll.transport.memory import memory_links
 
 
 class Word(Message, frozen=True):

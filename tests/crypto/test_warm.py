@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from atoll.core.channel import memory_pair
+from atoll.transport.memory import memory_pair
 from atoll.crypto import bit_transpose, choice_pads, random, ristretto, tmmo
 from atoll.protocols import ecdh_intersection, oblivious_choice, oblivious_transfer
 from atoll.testing import run_pair, seeded_rng

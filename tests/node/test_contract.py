@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from atoll.core.channel import Channel, memory_pair
+from atoll.core.channel import Channel
 from atoll.core.errors import AtollError, ContractError, IdentityError, ProtocolError
 from atoll.core.identity import Site, init_site
 from atoll.node import contract
 from atoll.node.contract import Signatures, Statement
 from atoll.node.job import Job
 from atoll.testing import check_card, run_pair
+from atoll.transport.memory import memory_pair
 from tests.node.sites import document
 
 

@@ -7,7 +7,6 @@ import io
 import numpy as np
 import pytest
 
-from atoll.core.channel import memory_pair
 from atoll.core.errors import InputError, ProtocolError
 from atoll.data.columns import Column, Columns
 from atoll.learn.vertical.trees.model import UsedColumn
@@ -16,6 +15,7 @@ from atoll.node.steps import evaluate, split
 from atoll.node.steps.predict import as_trained
 from atoll.node.steps.split import Split, draw
 from atoll.testing import check_card, run_pair
+from atoll.transport.memory import memory_pair
 
 
 def ids(n: int) -> list[np.ndarray]:

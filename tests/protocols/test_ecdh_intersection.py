@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atoll.core.channel import Channel, memory_pair
+from atoll.core.channel import Channel
 from atoll.core.errors import AtollError, InputError, ProtocolError
 from atoll.crypto import ristretto
 from atoll.crypto.random import Rng
 from atoll.protocols import ecdh_intersection as ecdh
 from atoll.protocols.ecdh_intersection import Matches, Shuffled
 from atoll.testing import ProtocolCheck, check_protocol, end_pair, recorded_pair, run_pair, seeded_rng
+from atoll.transport.memory import memory_pair
 
 CONTEXT = ("job 1", "phone")
 Case = tuple[list[bytes], list[bytes]]

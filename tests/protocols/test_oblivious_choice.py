@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atoll.core.channel import Channel, memory_pair
+from atoll.core.channel import Channel
 from atoll.core.errors import ProtocolError
 from atoll.crypto.random import Rng
 from atoll.protocols import oblivious_choice as oc
 from atoll.protocols import oblivious_transfer as ot
 from atoll.testing import ProtocolCheck, check_protocol, end_pair, recorded_pair, run_pair, seeded_rng
+from atoll.transport.memory import memory_pair
 
 Case = tuple[np.ndarray, np.ndarray]
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atoll.core.channel import Channel, memory_pair
+from atoll.core.channel import Channel
 from atoll.core.errors import ProtocolError
 from atoll.crypto import ristretto, tmmo
 from atoll.crypto.random import Rng
 from atoll.protocols import oblivious_transfer as ot
 from atoll.protocols.oblivious_transfer import CorrelatedBlocks, OtReceiver, OtSender, ReceivedBlocks
 from atoll.testing import ProtocolCheck, check_protocol, end_pair, recorded_pair, run_pair, seeded_rng
+from atoll.transport.memory import memory_pair
 
 
 async def send_all(peer: Channel, sizes: tuple[int, ...], rng: Rng) -> list[CorrelatedBlocks]:

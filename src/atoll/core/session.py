@@ -119,7 +119,8 @@ class Session:
 
     async def _last_words(self) -> PeerFailed | None:
         """Return why a peer went, if it has said so: its notice may be read after the step saw the link close."""
-        await asyncio.wait(self._done.values(), timeout=LAST_WORDS)
+        if self._done:
+            await asyncio.wait(self._done.values(), timeout=LAST_WORDS)
         causes = [done.exception() for done in self._done.values() if done.done()]
         return next((cause for cause in causes if isinstance(cause, PeerFailed)), None)
 

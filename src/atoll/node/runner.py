@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from atoll.core.channel import Gate, Link
-from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError, PeerFailed
+from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError
 from atoll.core.identity import Card, Site
 from atoll.core.session import Session
 from atoll.data.scan import nearest
@@ -26,9 +26,6 @@ from atoll.node.store import Store, room
 
 GRACE = 10.0
 """Seconds that a site which cannot take part waits for the others, to tell them why."""
-
-LAST_WORDS = 1.0
-"""Seconds in which the last words of a peer that has closed its link may still arrive."""
 
 SAY_EVERY = 5.0
 """Seconds between lines that say whom the site waits for."""
@@ -77,7 +74,7 @@ class Run:
         return store.commit(self.home.jobs, self.job.id)
 
     async def _joined(self, cards: Mapping[str, Card], store: Store, log: JobLog) -> None:
-        from atoll.core.grpc_link import Endpoint
+        from atoll.transport.grpc_link import Endpoint
 
         steps = build(self.job)
         work, trouble = self._own_side(store, steps)
@@ -99,13 +96,10 @@ class Run:
             async with session:
                 if trouble or work is None:
                     raise trouble or InputError("the site's own side could not be read")
-                try:
-                    await self._contract(session, cards)
-                    await run_steps(session, work, steps, self.watch, log.event, self.seconds)
-                    with session.step("report"), room(store.folder):
-                        self._leave(session, work, log)
-                except ConnectionLost as lost:
-                    raise await settled(lost, links) from None
+                await self._contract(session, cards)
+                await run_steps(session, work, steps, self.watch, log.event, self.seconds)
+                with session.step("report"), room(store.folder):
+                    self._leave(session, work, log)
 
     def _own_side(self, store: Store, steps: tuple[Step[Any], ...]) -> tuple[Work | None, AtollError | None]:
         """Read and check this site's data; an error is kept, so that the others can be told."""
@@ -146,18 +140,6 @@ class Run:
             store.keep_failed(self.home.jobs, self.job.id)
         except InputError as full:
             self.watch.note(full.what)
-
-
-async def settled(lost: ConnectionLost, links: Mapping[str, Link]) -> AtollError:
-    """Return why a peer went away, if it said so: its last words may be read after its link has closed."""
-    end = time.monotonic() + LAST_WORDS
-    while time.monotonic() < end:
-        for link in links.values():
-            said = getattr(link, "cause", None)
-            if isinstance(said, PeerFailed):
-                return said
-        await asyncio.sleep(0.02)
-    return lost
 
 
 async def run_steps(

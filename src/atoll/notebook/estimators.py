@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from atoll.core.channel import memory_pair
 from atoll.core.errors import InputError
 from atoll.crypto.random import Rng
 from atoll.data.columns import Columns
 from atoll.data.frames import table_of
 from atoll.learn.vertical.trees.params import TreeParams
 from atoll.notebook.simulation import Frames, run
+from atoll.transport.memory import memory_pair
 
 
 @dataclass

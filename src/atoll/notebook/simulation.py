@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from atoll.core.channel import Gate, Link, memory_links
+from atoll.core.channel import Gate, Link
 from atoll.core.errors import AtollError, InputError, PeerFailed
 from atoll.core.identity import Site, init_site
 from atoll.core.session import Session
@@ -25,6 +25,7 @@ from atoll.node.reporting import Ended, leave
 from atoll.node.runner import run_steps
 from atoll.node.steps import build
 from atoll.node.store import Store
+from atoll.transport.memory import memory_links
 
 T = TypeVar("T")
 Frames = Mapping[str, Any]

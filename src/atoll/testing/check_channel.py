@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from atoll.core.channel import AuditLine, Channel, Gate, Incoming, Link, memory_links
+from atoll.core.channel import AuditLine, Channel, Gate, Incoming, Link
 from atoll.core.errors import AtollError, ConnectionLost, ProtocolError
 from atoll.core.message import F64, HEADER_LIMIT, U8, AtMost, Message
+from atoll.transport.memory import memory_links
 
 PATIENCE = 20.0
 """Seconds after which a case counts as hanging."""

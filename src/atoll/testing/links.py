@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from atoll.core.channel import Channel, Gate, Incoming, Link, memory_links
+from atoll.core.channel import Channel, Gate, Incoming, Link
 from atoll.core.errors import AtollError
 from atoll.core.message import Message
+from atoll.transport.memory import memory_links
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoll.core.channel import memory_pair
 from atoll.core.errors import AtollError, ContractError, InputError
 from atoll.core.message import array_fields
 from atoll.crypto.lwe import SETS, get
@@ -15,6 +14,7 @@ from atoll.protocols.fixed_matrix_product.terms import Agreement
 from atoll.testing import run_pair, seeded_rng
 from atoll.testing.lattice import toy_set
 from atoll.testing.links import recorded_pair
+from atoll.transport.memory import memory_pair
 from tests.protocols.fixed_matrix_product.tools import ANY, bins_matrix, play, vectors
 
 N_ROWS = 1_000

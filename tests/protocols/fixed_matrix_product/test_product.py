@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from atoll.core.channel import memory_pair
 from atoll.core.errors import ContractError, InputError
 from atoll.crypto.lwe import SETS, get
 from atoll.protocols.fixed_matrix_product import (
@@ -25,6 +24,7 @@ from atoll.protocols.fixed_matrix_product.steps import centred, in_turn
 from atoll.testing import check_protocol, run_pair, seeded_rng
 from atoll.testing.check_protocol import ProtocolCheck
 from atoll.testing.lattice import exact_set, toy_set
+from atoll.transport.memory import memory_pair
 from tests.protocols.fixed_matrix_product.tools import ANY, bins_matrix, dense_matrix, play, result, vectors
 
 OUTPUTS = ["asker", "owner", "shares"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from atoll.core.channel import Channel, memory_pair
+from atoll.core.channel import Channel
 from atoll.data.columns import Columns
 from atoll.learn.vertical.trees.model import FeaturePart, History, LabelPart
 from atoll.learn.vertical.trees.params import TreeParams
@@ -15,6 +15,7 @@ from atoll.learn.vertical.trees.predict import predict_feature_holder, predict_l
 from atoll.learn.vertical.trees.protocol import feature_holder, label_holder
 from atoll.learn.vertical.trees.ties import every
 from atoll.testing import seeded_rng
+from atoll.transport.memory import memory_pair
 
 from . import doubles
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoll.core.channel import memory_pair
 from atoll.core.errors import AtollError, ContractError, InputError, ProtocolError
 from atoll.data.columns import Column, Columns
 from atoll.learn.vertical.trees.binning import bin_table
@@ -17,6 +16,7 @@ from atoll.learn.vertical.trees.params import TreeParams
 from atoll.learn.vertical.trees.protocol import Features, Opening, Round, Splits, feature_holder, label_holder
 from atoll.learn.vertical.trees.reference import grow_forest
 from atoll.testing import recorded_pair, seeded_rng
+from atoll.transport.memory import memory_pair
 
 from . import doubles
 from .drawn import make_table

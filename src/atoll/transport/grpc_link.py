@@ -17,9 +17,9 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from atoll.core.delivery import Hello, Limits, SteadyLink
 from atoll.core.errors import AtollError, ConnectionLost, ContractError, IdentityError, ProtocolError
 from atoll.core.identity import Card, Site, certificates, dns_name
+from atoll.transport.delivery import Hello, Limits, SteadyLink
 
 METHOD = "/atoll.Link/Units"
 

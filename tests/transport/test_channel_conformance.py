@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from atoll.core.grpc_link import Endpoint
 from atoll.core.identity import init_site, move_site
 from atoll.testing.check_channel import CASES, LinkPair, check_channel_case, memory_link_pair
+from atoll.transport.grpc_link import Endpoint
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from atoll.core import grpc_link
 from atoll.core.errors import ConnectionLost, ContractError, IdentityError
-from atoll.core.grpc_link import Endpoint, load_grpc
 from atoll.core.identity import certificates, dns_name, init_site, move_site
+from atoll.transport import grpc_link
+from atoll.transport.grpc_link import Endpoint, load_grpc
 
 
 @pytest.fixture(scope="module")

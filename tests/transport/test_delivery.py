@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from atoll.core import delivery
-from atoll.core.delivery import ACK, CREDIT, FRAME, MORE, Limits, SteadyLink
 from atoll.core.errors import ConnectionLost, ProtocolError
+from atoll.transport import delivery
+from atoll.transport.delivery import ACK, CREDIT, FRAME, MORE, Limits, SteadyLink
 
 SMALL = Limits(chunk=1000, window=40_000, total=100_000, outbox=30_000, queue=4_000, unit=100, streams=40)
 """Windows that a test fills quickly."""

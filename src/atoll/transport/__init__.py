@@ -1,0 +1,1 @@
+"""Ways for frames to reach another site: within a process, and over gRPC with mutual TLS."""
