@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import textwrap
 import traceback
 from collections.abc import Sequence
@@ -78,8 +77,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequen
         ]
         lines.append("  ".join(padded).rstrip())
     return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])
-
-
-def is_terminal() -> bool:
-    """Whether a person watches standard error."""
-    return sys.stderr.isatty()
