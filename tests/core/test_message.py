@@ -38,10 +38,10 @@ class Plain(Message, frozen=True):
 
 def travel(message, **shapes):
     header, parts = encode(message)
-    announced, size = expect(header, type(message), shapes)
+    head, size = expect(header, type(message), shapes)
     payload = np.frombuffer(bytearray(b"".join(parts)), np.uint8)
     assert len(payload) == size
-    return decode(header, payload, type(message), announced)
+    return decode(head, payload, type(message))
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.text(max_size=20))
@@ -100,9 +100,9 @@ def test_a_float_that_is_not_finite_is_refused(value):
 )
 def test_fields_that_do_not_fit_are_refused(fields):
     header = msgspec.msgpack.encode([kind_of(Parcel), [[0], [0]], fields])
-    shapes, _ = expect(header, Parcel, {"narrow": (0,), "wide": (0,)})
+    head, _ = expect(header, Parcel, {"narrow": (0,), "wide": (0,)})
     with pytest.raises(ProtocolError, match="fields that do not fit"):
-        decode(header, np.empty(0, np.uint8), Parcel, shapes)
+        decode(head, np.empty(0, np.uint8), Parcel)
 
 
 @given(st.binary(max_size=200))

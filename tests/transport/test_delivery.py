@@ -380,6 +380,53 @@ def test_a_send_cut_off_in_the_middle_spoils_its_stream_only():
     run(main())
 
 
+def test_a_message_and_its_answer_are_one_unit_each():
+    async def main():
+        units = []
+        async with pair(lambda unit: units.append(unit) or [unit], limits=Limits()) as (a, b, _):
+            for number in range(50):
+                await a.send("x", b"%d" % number, [])
+                assert (await fetch(b))[0] == b"%d" % number
+                await b.send("x", b"pong", [])
+                await fetch(a)
+            await asyncio.sleep(0)
+        assert len([unit for unit in units if unit[0] == FRAME]) == 50
+        assert len(units) <= 50 + 2  # the acknowledgement of the connection's beginning, and of its end
+
+    run(main())
+
+
+def test_acknowledgements_flow_when_one_side_only_listens():
+    async def main():
+        async with pair() as (a, b, _):
+            for number in range(500):
+                await a.send("x", b"%d" % number, views(bytes(900)))
+                assert (await fetch(b))[0] == b"%d" % number
+                assert a._kept <= SMALL.outbox + SMALL.chunk + 1000
+
+    run(main())
+
+
+def test_a_send_cancelled_while_its_unit_goes_out_loses_nothing():
+    async def main():
+        async with pair() as (a, b, connection):
+            await a.send("x", b"0", [])
+            await fetch(b)
+            await b.send("x", b"", [])
+            await fetch(a)
+            connection.ends[0].stalled.clear()
+            sending = asyncio.create_task(a.send("x", b"1", []))
+            await asyncio.sleep(0)
+            assert a._outbox  # it is being written, not waiting
+            sending.cancel()
+            await asyncio.gather(sending, *connection.tasks[:1], return_exceptions=True)
+            async with Connection(a, b):
+                await a.send("x", b"2", [])
+                assert [(await fetch(b))[0] for _ in range(2)] == [b"1", b"2"]
+
+    run(main())
+
+
 def test_abort_wakes_everybody_with_the_cause_and_still_delivers():
     async def main():
         async with pair() as (a, b, _):

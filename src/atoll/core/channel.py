@@ -12,8 +12,10 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,8 +56,7 @@ class Link(Protocol):
         """Deliver what was taken, then let go of the connection."""
 
 
-@dataclass(frozen=True)
-class AuditLine:
+class AuditLine(msgspec.Struct, frozen=True):
     """What the audit file says of one message."""
 
     time: float
@@ -104,7 +105,9 @@ class Gate:
         """Return where the next message of a stream belongs, so that it is accepted there only, and count it."""
         key = (sender, receiver, stream)
         self.counts[key] = number = self.counts.get(key, 0) + 1
-        return hashlib.sha256(repr((self.job, *key, number)).encode()).digest()[:8]
+        place = _beginning(self.job, sender, receiver, stream).copy()
+        place.update(number.to_bytes(8, "little"))
+        return place.digest()[:8]
 
     def record(self, peer: str, direction: str, kind: str, size: int, digest: str) -> None:
         """Write the audit line of a message that left or arrived."""
@@ -186,12 +189,12 @@ class Channel:
     async def _recv(self, kind: type[M], shapes: Mapping[str, Sequence[int]]) -> M:
         incoming = await self.link.recv(self.stream)
         place = self.gate.place(self.peer, self.gate.site, self.stream)
-        announced, size = expect(incoming.header, kind, shapes, place)
+        head, size = expect(incoming.header, kind, shapes, place)
         payload = await incoming.read(size)
         total = len(incoming.header) + size
         hashed = (incoming.header, [payload.data])
         digest = _digest(*hashed) if total < HASH_INLINE else await offload(_digest, *hashed)
-        message = decode(incoming.header, payload, kind, announced)
+        message = decode(head, payload, kind)
         self.gate.record(self.peer, "received", kind_of(kind), total, digest)
         return message
 
@@ -201,3 +204,8 @@ def _digest(header: bytes, parts: Sequence[memoryview]) -> str:
     for part in parts:
         sha.update(part)
     return sha.hexdigest()
+
+
+@lru_cache(1024)
+def _beginning(job: str, sender: str, receiver: str, stream: str) -> hashlib._Hash:
+    return hashlib.sha256(repr((job, sender, receiver, stream)).encode())

@@ -41,9 +41,6 @@ class AtMost(int):
     """A dimension that the reader bounds from above instead of knowing it."""
 
 
-Shape = tuple[int, ...]
-
-
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of everything that may cross a site's border."""
 
@@ -51,13 +48,16 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 M = TypeVar("M", bound=Message)
 
 
-class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """What travels before the arrays of a message: its kind, their shapes, the small fields, and its place."""
+
     kind: str
     shapes: list[list[int]]
     fields: msgspec.Raw
     place: bytes = b""
 
 
+@cache
 def kind_of(message: type[Message]) -> str:
     """Name a kind by the place where it is defined, such as `protocols.ecdh_intersection.Blinded`."""
     return f"{message.__module__.removeprefix('atoll.')}.{message.__qualname__}"
@@ -103,7 +103,7 @@ def encode(message: Message, place: bytes = b"") -> tuple[bytes, list[memoryview
         flat = np.ascontiguousarray(value).reshape(-1)
         parts.append(flat.view(np.uint8).data)
     header = msgspec.msgpack.encode(
-        _Header(kind_of(type(message)), shapes, msgspec.Raw(msgspec.msgpack.encode(fields)), place)
+        Header(kind_of(type(message)), shapes, msgspec.Raw(msgspec.msgpack.encode(fields)), place)
     )
     if len(header) > HEADER_LIMIT:
         raise TypeError(f"{kind_of(type(message))} has {len(header):,} bytes outside its arrays; use an array field")
@@ -112,7 +112,7 @@ def encode(message: Message, place: bytes = b"") -> tuple[bytes, list[memoryview
 
 def expect(
     header: bytes, kind: type[Message], shapes: Mapping[str, Sequence[int]], place: bytes = b""
-) -> tuple[list[Shape], int]:
+) -> tuple[Header, int]:
     """Check a header against the kind and the shapes that the reader expects, before anything is allocated.
 
     Args:
@@ -122,7 +122,7 @@ def expect(
         place: The place in the job that this side has reached.
 
     Returns:
-        The shapes that were announced, and the number of payload bytes they need.
+        The header, read, and the number of payload bytes that its shapes need.
 
     Raises:
         ProtocolError: Another kind, a wrong number of arrays, or a shape outside the expectation.
@@ -143,31 +143,30 @@ def expect(
         if len(got) != len(want) or not all(_fits(g, w) for g, w in zip(got, want, strict=True)):
             raise ProtocolError(f"{head.kind}.{name} has shape {_clip(str(got))}, expected {_show(want)}")
     sizes = [prod(got) * dtype.itemsize for got, dtype in zip(head.shapes, arrays.values(), strict=True)]
-    return [tuple(got) for got in head.shapes], sum(sizes)
+    return head, sum(sizes)
 
 
-def decode(header: bytes, payload: NDArray[np.uint8], kind: type[M], shapes: Sequence[Shape]) -> M:
+def decode(head: Header, payload: NDArray[np.uint8], kind: type[M]) -> M:
     """Build the message from a checked header and its payload; the arrays are read-only views of the payload.
 
     Args:
-        header: A header that `expect` has accepted.
+        head: A header that `expect` has accepted for this kind.
         payload: All array bytes, exactly as many as `expect` returned.
         kind: The kind to build.
-        shapes: The shapes that `expect` returned.
 
     Raises:
         ProtocolError: The small fields do not fit the kind, or a float is not finite.
     """
     arrays, at = {}, 0
     payload.flags.writeable = False
-    for (name, dtype), shape in zip(array_fields(kind).items(), shapes, strict=True):
+    for (name, dtype), shape in zip(array_fields(kind).items(), head.shapes, strict=True):
         size = prod(shape) * dtype.itemsize
         view = payload[at : at + size].view(dtype).reshape(shape)
         if dtype.kind == "f" and not np.isfinite(view).all():
             raise ProtocolError(f"{kind_of(kind)}.{name} holds a value that is not finite")
         arrays[name], at = view, at + size
     try:
-        small = msgspec.msgpack.decode(_parse(header).fields, type=_small_fields(kind))
+        small = _small_fields(kind).decode(head.fields)
     except msgspec.MsgspecError as cause:
         raise ProtocolError(f"{kind_of(kind)} has fields that do not fit: {cause}") from None
     values = {name: getattr(small, name) for name in small.__struct_fields__}
@@ -175,15 +174,21 @@ def decode(header: bytes, payload: NDArray[np.uint8], kind: type[M], shapes: Seq
 
 
 @cache
-def _small_fields(kind: type[Message]) -> type[msgspec.Struct]:
+def _small_fields(kind: type[Message]) -> msgspec.msgpack.Decoder[msgspec.Struct]:
     hints = get_type_hints(kind, include_extras=True)
     fields = [(name, hints[name]) for name in kind.__struct_fields__ if name not in array_fields(kind)]
-    return msgspec.defstruct(kind.__name__, fields, frozen=True, forbid_unknown_fields=True)
+    small = msgspec.defstruct(kind.__name__, fields, frozen=True, forbid_unknown_fields=True)
+    return msgspec.msgpack.Decoder(small)
 
 
-def _parse(header: bytes) -> _Header:
+@cache
+def _headers() -> msgspec.msgpack.Decoder[Header]:
+    return msgspec.msgpack.Decoder(Header)
+
+
+def _parse(header: bytes) -> Header:
     try:
-        return msgspec.msgpack.decode(header, type=_Header)
+        return _headers().decode(header)
     except msgspec.MsgspecError as cause:
         raise ProtocolError(f"a message header could not be read: {cause}") from None
 

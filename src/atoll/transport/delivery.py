@@ -27,6 +27,9 @@ from atoll.core.message import HEADER_LIMIT
 ALIGN = 16
 """Payloads start at a multiple of this within a unit, so that arrays can be used where they arrived."""
 
+AT_ONCE = 1 << 16
+"""Messages up to so many bytes do not wait for the writer's turn when the connection is idle."""
+
 ENDING = 5.0
 """Seconds that `close` gives to delivering what was taken."""
 
@@ -147,6 +150,8 @@ class SteadyLink:
         self._sent = self._confirmed = self._held = self._untold = self._unacked = 0
         self._ack_due, self._credit_due, self._last_words = False, set[str](), b""
         self._running: list[asyncio.Task[None]] = []
+        self._pipe: Pipe | None = None
+        self._writing = asyncio.Lock()
         self._timer = asyncio.get_running_loop().call_later(join_within, self._never_joined, join_within)
 
     # --- the Link ---------------------------------------------------------------------------------------------
@@ -155,6 +160,7 @@ class SteadyLink:
         """Take a frame for delivery; wait while the windows are full."""
         line = self._stream(stream)
         size = sum(part.nbytes for part in parts)
+        small = size <= min(AT_ONCE, self.limits.chunk)
         async with line.sending:
             if line.cut:
                 raise ProtocolError(f"an earlier message on stream {stream!r} was cut off")
@@ -165,7 +171,11 @@ class SteadyLink:
                 line.sent, self._sent = line.sent + cost, self._sent + cost
                 self._put(MORE if number else FRAME, stream, head, 0 if number else size, pieces)
                 line.cut = True
+                if not small:
+                    self._wake.set()
             line.cut = False
+        if small and not await self._written_at_once():
+            self._wake.set()
 
     async def recv(self, stream: str) -> _Arriving:
         """Return the next frame of a stream as soon as its first unit is there."""
@@ -185,6 +195,7 @@ class SteadyLink:
         """Deliver what was taken, tell the peer that no more comes, and let go of the connection."""
         if not (self.over or self.broken):
             self._put(END, "", b"", 0, [])
+            self._wake.set()
         try:
             async with asyncio.timeout(ENDING):
                 while self._kept and self.joined.is_set() and not (self.over or self.broken or self._deserted()):
@@ -235,6 +246,7 @@ class SteadyLink:
         self._ack_due = True
         self._timer.cancel()
         self.joined.set()
+        self._pipe, self._writing = pipe, asyncio.Lock()
         writer, reader = asyncio.create_task(self._write(pipe)), asyncio.create_task(self._read(pipe))
         tasks = self._running = [writer, reader]
         try:
@@ -245,7 +257,7 @@ class SteadyLink:
             for task in tasks:
                 task.cancel()
             if self._running is tasks:  # before any await: gRPC may cancel this coroutine a second time
-                self._running = []
+                self._running, self._pipe = [], None
                 self._detached()
             await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -288,7 +300,6 @@ class SteadyLink:
         self._unsent.append((self._next, unit))
         self._next += 1
         self._queued, self._kept = self._queued + len(unit), self._kept + len(unit)
-        self._wake.set()
 
     def _unit(
         self, kind: int, stream: str = "", header: bytes = b"", size: int = 0,
@@ -314,32 +325,57 @@ class SteadyLink:
             self._room.clear()
             await self._room.wait()
 
+    async def _written_at_once(self) -> bool:
+        """Write the only unit there is, if all before it are acknowledged: it need not wait for the writer's turn."""
+        if self._pipe is None or self._writing.locked() or self._outbox or len(self._unsent) != 1:
+            return False
+        try:
+            async with self._writing:
+                await self._write_unit(self._pipe)
+        except OSError:
+            return True  # the reader notices as well, and the next connection carries the unit
+        except asyncio.CancelledError:
+            for task in self._running:  # nobody can tell how much of the unit went out
+                task.cancel()
+            raise
+        return True
+
+    async def _write_unit(self, pipe: Pipe) -> None:
+        entry = self._unsent.popleft()
+        self._outbox.append(entry)
+        self._queued -= len(entry[1])
+        self._room.set()
+        await pipe.write(entry[1])
+
     async def _write(self, pipe: Pipe) -> None:
         try:
             while not self.broken:
                 self._wake.clear()
-                while self._credit_due:
-                    name = self._credit_due.pop()
-                    line = self._streams[name]
-                    self._untold -= line.taken - line.told
-                    line.told = line.taken
-                    await pipe.write(self._unit(CREDIT, name, size=line.taken))
-                if self._unsent:
-                    entry = self._unsent.popleft()
-                    self._outbox.append(entry)
-                    self._queued -= len(entry[1])
-                    self._room.set()
-                    await pipe.write(entry[1])
-                elif self._ack_due:
-                    self._ack_due = False
-                    await pipe.write(self._unit(ACK))
-                    self._room.set()
-                else:
-                    await self._wake.wait()
+                async with self._writing:
+                    await self._write_due(pipe)
+                await self._wake.wait()
             if self._last_words:
-                await pipe.write(self._unit(FAIL, header=self._last_words))
+                async with self._writing:
+                    await pipe.write(self._unit(FAIL, header=self._last_words))
         except OSError:
             return
+
+    async def _write_due(self, pipe: Pipe) -> None:
+        while not self.broken:
+            while self._credit_due:
+                name = self._credit_due.pop()
+                line = self._streams[name]
+                self._untold -= line.taken - line.told
+                line.told = line.taken
+                await pipe.write(self._unit(CREDIT, name, size=line.taken))
+            if self._unsent:
+                await self._write_unit(pipe)
+            elif self._ack_due:
+                self._ack_due = False
+                await pipe.write(self._unit(ACK))
+                self._room.set()
+            else:
+                return
 
     async def _flushed(self) -> None:
         while self._ack_due and self._running and not self.broken:
@@ -352,6 +388,7 @@ class SteadyLink:
         try:
             while not self.broken and (unit := await pipe.read()) is not None:
                 self._accept(unit)
+                await asyncio.sleep(0)  # whoever waited for the unit goes on before the next read begins
         except ProtocolError as error:
             self.fail(error.located(site=self.peer), tell=True)
         except ConnectionLost as error:
