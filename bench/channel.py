@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from atoll.core.channel import Channel, Gate
-from atoll.core.identity import Site, init_site, load_site
 from atoll.core.message import U8, AtMost, Message
 from atoll.transport.grpc_link import Endpoint, load_grpc
+from atoll.transport.site import Site, init_site, load_site
 from bench.harness import Report, free_ports, run_processes
 
 TITLE = "The channel: audited messages over mutual TLS, beside bare grpcio"

@@ -5,7 +5,7 @@ import tempfile
 from bench.harness import Report, run_processes
 
 TITLE = "The demonstration: a credit model of three institutions"
-SIZES = {"small": "30000", "medium": "100000", "large": "all"}
+SIZES = {"small": "60000", "medium": "100000", "large": "all"}
 """Loans of the fiscal years 1998 to 2003; each institution lacks a random third of them."""
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from atoll.core.channel import Channel, Gate
-from atoll.core.identity import init_site, load_site
 from atoll.crypto import ristretto
 from atoll.crypto.random import Rng
 from atoll.protocols import ecdh_intersection
 from atoll.transport.grpc_link import Endpoint
+from atoll.transport.site import init_site, load_site
 from bench.harness import Report, free_ports, run_processes, timed
 
 TITLE = "Set intersection on ristretto255, beside bare scalar multiplication"

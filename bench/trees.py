@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from atoll.core.channel import Channel, Gate
-from atoll.core.identity import init_site, load_site
 from atoll.crypto.random import Rng
 from atoll.data.columns import Column, Columns
 from atoll.learn.vertical.trees.objective import auc
@@ -22,6 +21,7 @@ from atoll.learn.vertical.trees.predict import predict_feature_holder, predict_l
 from atoll.learn.vertical.trees.protocol import PROTOCOL, feature_holder, label_holder
 from atoll.registry import kernels
 from atoll.transport.grpc_link import Endpoint
+from atoll.transport.site import init_site, load_site
 from bench.harness import Report, free_ports, peak_mb, run_processes
 
 TITLE = "Boosted trees on split columns, beside XGBoost on pooled ones"

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from atoll.cli.stage import free_ports
-from atoll.core.identity import Site, init_site
 from atoll.node.home import Home
 from atoll.node.job import Job
+from atoll.transport.site import Site, init_site
 
 ROWS = 400
 BANK = ["id,age,income,left"]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from atoll.core.errors import AtollError, ConnectionLost, InputError, PeerFailed
-from atoll.core.identity import init_site
 from atoll.node.job import Job
 from atoll.node.progress import Silent
 from atoll.node.runner import Run
+from atoll.transport.site import init_site
 from tests.node.sites import Sites, document, finish, tables, until
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from atoll.core.channel import Channel
 from atoll.core.errors import AtollError, ContractError, IdentityError, ProtocolError
-from atoll.core.identity import Site, init_site
 from atoll.node import contract
 from atoll.node.contract import Signatures, Statement
 from atoll.node.job import Job
 from atoll.testing import check_card, run_pair
 from atoll.transport.memory import memory_pair
+from atoll.transport.site import Site, init_site
 from tests.node.sites import document
 
 

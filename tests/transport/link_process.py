@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from atoll.core.errors import AtollError
-from atoll.core.identity import load_site
 from atoll.transport.grpc_link import Endpoint
+from atoll.transport.site import load_site
 
 PIECE = 8 << 20
 WHOLE = bytes(range(256)) * (PIECE // 256)

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from atoll.core.identity import init_site, move_site
 from atoll.testing.check_channel import CASES, LinkPair, check_channel_case, memory_link_pair
 from atoll.transport.grpc_link import Endpoint
+from atoll.transport.site import init_site, move_site
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from atoll.core.errors import ConnectionLost, ContractError, IdentityError
-from atoll.core.identity import certificates, dns_name, init_site, move_site
+from atoll.core.identity import dns_name
 from atoll.transport import grpc_link
 from atoll.transport.grpc_link import Endpoint, load_grpc
+from atoll.transport.site import certificates, init_site, move_site
 
 
 @pytest.fixture(scope="module")

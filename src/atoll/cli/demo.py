@@ -44,7 +44,6 @@ class Cast:
 @app.command("credit-risk")
 def credit_risk(
     rows: Annotated[str, typer.Option(help="How many loans take part, or `all` (250,694).")] = "100000",
-    fast: Annotated[bool, typer.Option("--fast", help="30,000 loans: less to see, half the time.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Use 1,000 applications that come with Atoll.")] = False,
     out: Annotated[Path, typer.Option(help="Where sites, data and reports go.")] = Path("atoll-demo"),
     json: Annotated[bool, typer.Option("--json", help="End with one JSON line of figures, for machines.")] = False,
@@ -60,10 +59,9 @@ def credit_risk(
     begun = time.perf_counter()
     folder = out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = 30_000 if fast else _count(rows)
     with ThreadPoolExecutor(1) as pool:
         compiling = pool.submit(_compile)
-        cast = _cast(folder, wanted, offline)
+        cast = _cast(folder, _count(rows), offline)
         homes = stage.build(folder, cast.places)
         job = _job(folder, cast)
         if (spent := compiling.result()) > 3:

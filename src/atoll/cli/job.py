@@ -11,9 +11,9 @@ import typer
 from atoll.cli.site import HomeOption
 
 if TYPE_CHECKING:
-    from atoll.core.identity import Site
     from atoll.node.home import Home
     from atoll.node.job import Job
+    from atoll.transport.site import Site
 
 app = typer.Typer(no_args_is_help=True, help="Check, run and look at jobs.")
 

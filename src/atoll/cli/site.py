@@ -22,8 +22,8 @@ def init(
     home: HomeOption = None,
 ) -> None:
     """Make a site: its key, its certificate and its card."""
-    from atoll.core.identity import CARD, init_site
     from atoll.node.home import Home
+    from atoll.transport.site import CARD, init_site
 
     folder = Home.find(home).folder
     made = init_site(folder, name, address)

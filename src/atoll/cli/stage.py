@@ -29,8 +29,8 @@ def build(folder: Path, places: Sequence[Institution]) -> dict[str, Path]:
     Returns:
         The sites' folders.
     """
-    from atoll.core.identity import init_site
     from atoll.node.home import Home
+    from atoll.transport.site import init_site
 
     sites = {}
     for place, port in zip(places, free_ports(len(places)), strict=True):

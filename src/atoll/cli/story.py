@@ -127,8 +127,8 @@ class Story:
         typer.echo("\n" + table((f"model of {self.sites[0]}", "AUC", "KS"), rows, right=(1, 2)))
         before, after = figures.get("alone"), figures["partnership"]
         if before and before["ks"] > 0:
-            typer.echo(f"\nThe partnership raises KS by {after['ks'] / before['ks'] - 1:.0%}", nl=False)
-            typer.echo("; the pooled model, which nobody could train in real life, is the yardstick.")
+            typer.echo(f"\n{gained(after['ks'] / before['ks'] - 1)}")
+            typer.echo("The pooled model, which nobody could train in real life, is the yardstick.")
         if figures["vectors"]:
             used, over = figures["vectors"]
             typer.echo(f"Each partner answered {used} hidden vectors over {over:,} rows (limit: {figures['limit']}).")
@@ -136,3 +136,14 @@ class Story:
         typer.echo("What each site got and what it learned, one report each:")
         for name, path in reports.items():
             typer.echo(f"  {name:10} {path}")
+
+
+def gained(share: float) -> str:
+    """Say what the partnership did to KS.
+
+    Args:
+        share: KS of the partnership over KS of the own data, minus 1.
+    """
+    if share >= 0.01:
+        return f"The partnership raises KS by {share:.0%}."
+    return "The partnership does not raise KS here: there are too few rows for enough trees. More help: --rows 100000."

@@ -19,10 +19,10 @@ import numpy as np
 from atoll.core.channel import Channel
 from atoll.core.errors import ContractError, IdentityError
 from atoll.core.identity import Card as SiteCard
-from atoll.core.identity import Site
 from atoll.core.message import U8, AtMost, Message
 from atoll.core.protocol import Card, Protocol
 from atoll.node.job import Job, differences
+from atoll.transport.site import Site
 
 LIMIT = 1 << 18
 SHOWN = 12

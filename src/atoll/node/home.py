@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoll.core.errors import InputError
-from atoll.core.identity import Site, load_site
 from atoll.data.catalogue import Catalogue
 from atoll.data.scan import nearest
 from atoll.node.store import Store
+from atoll.transport.site import Site, load_site
 
 VARIABLE = "ATOLL_HOME"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from atoll.core.channel import Gate, Link
 from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError
-from atoll.core.identity import Card, Site
+from atoll.core.identity import Card
 from atoll.core.session import Session
 from atoll.data.scan import nearest
 from atoll.node import contract
@@ -23,6 +23,7 @@ from atoll.node.prepare import from_home, prepare
 from atoll.node.progress import Watch
 from atoll.node.steps import Step, Work, build
 from atoll.node.store import Store, room
+from atoll.transport.site import Site
 
 GRACE = 10.0
 """Seconds that a site which cannot take part waits for the others, to tell them why."""

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from atoll.core.channel import Gate, Link
 from atoll.core.errors import AtollError, InputError, PeerFailed
-from atoll.core.identity import Site, init_site
 from atoll.core.session import Session
 from atoll.data.frames import table_of
 from atoll.node import contract
@@ -26,6 +25,7 @@ from atoll.node.runner import run_steps
 from atoll.node.steps import build
 from atoll.node.store import Store
 from atoll.transport.memory import memory_links
+from atoll.transport.site import Site, init_site
 
 T = TypeVar("T")
 Frames = Mapping[str, Any]

@@ -18,8 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from atoll.core.errors import AtollError, ConnectionLost, ContractError, IdentityError, ProtocolError
-from atoll.core.identity import Card, Site, certificates, dns_name
+from atoll.core.identity import Card, dns_name
 from atoll.transport.delivery import Hello, Limits, SteadyLink
+from atoll.transport.site import Site, certificates
 
 METHOD = "/atoll.Link/Units"
 

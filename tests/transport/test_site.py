@@ -7,9 +7,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from atoll.core import identity
 from atoll.core.errors import IdentityError
-from atoll.core.identity import Card, Site, dns_name, init_site, load_site, move_site, read_card
+from atoll.core.identity import Card, dns_name, read_card
+from atoll.transport import site as site_module
+from atoll.transport.site import Site, init_site, load_site, move_site
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_a_failed_write_leaves_the_old_file(bank, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(identity.os, "replace", full)
+    monkeypatch.setattr(site_module.os, "replace", full)
     with pytest.raises(OSError, match="No space"):
         move_site(bank, "new.example:9")
     monkeypatch.undo()
