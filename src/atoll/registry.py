@@ -16,6 +16,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.oblivious_transfer",
     "atoll.learn.vertical.trees.predict",
     "atoll.learn.vertical.trees.protocol",
+    "atoll.node.border",
     "atoll.node.contract",
     "atoll.node.steps.evaluate",
     "atoll.node.steps.split",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from atoll.core.errors import AtollError, ConnectionLost, InputError, PeerFailed
+from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError, PeerFailed
 from atoll.node.job import Job
 from atoll.node.progress import Silent
 from atoll.node.runner import Run
@@ -143,11 +143,10 @@ def test_a_wrong_certificate(sites: Sites) -> None:
 def test_jobs_that_differ_show_the_line_at_both_sites(sites: Sites) -> None:
     ended = sites.both(document(), document(purpose="find customers who stay"))
     for end in ended.values():
-        assert end.code in (3, 5)
+        assert end.code == ContractError.exit_code
         assert "hold different jobs" in end.text
         assert 'purpose: "find customers who' in end.text
         assert "Traceback" not in end.text
-    assert 3 in {end.code for end in ended.values()}
 
 
 @pytest.mark.processes
@@ -189,6 +188,25 @@ def test_a_site_that_is_killed_or_stopped(sites: Sites, number: signal.Signals, 
         assert "stopped by its operator" in ended["bank"].text
     assert both_in_process(sites, document()) == {"bank": None, "shop": None}
     assert not list(folder.glob("*.running-*"))
+
+
+@pytest.mark.processes
+def test_a_site_that_stops_answering_and_comes_back(sites: Sites) -> None:
+    slow = document(timeouts={"join": 10, "message": 3, "lost": 2})
+    slow["steps"][3] |= {"n_estimators": 2000}
+    shop, bank = sites.start("shop", slow), sites.start("bank", slow)
+    folder = sites.folder / "shop" / "jobs"
+    until(lambda: any(b'"bin"' in path.read_bytes() for path in folder.glob("*.running-*/log.jsonl")))
+    shop.send_signal(signal.SIGSTOP)
+    ended = finish(bank)
+    assert ended.code in (4, 7), ended.text
+    assert "shop" in ended.text
+    assert "Traceback" not in ended.text
+    shop.send_signal(signal.SIGCONT)
+    back = finish(shop)
+    assert back.code in (4, 5, 7), back.text
+    assert "bank" in back.text
+    assert "Traceback" not in back.text
 
 
 def test_ids_are_compared_in_their_canonical_form(sites: Sites) -> None:

@@ -13,7 +13,7 @@ from atoll.core.channel import AuditLine
 from atoll.core.errors import InputError
 from atoll.node.home import Home
 from atoll.node.log import JobLog
-from atoll.node.store import Store, room
+from atoll.node.store import TORN, Store, room
 
 
 def test_a_job_takes_its_name_at_the_end_and_replaces_its_earlier_run(tmp_path: Path) -> None:
@@ -26,12 +26,28 @@ def test_a_job_takes_its_name_at_the_end_and_replaces_its_earlier_run(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["job-1"]
 
 
-def test_leftovers_of_dead_processes_are_cleared_and_live_ones_kept(tmp_path: Path) -> None:
-    (tmp_path / "a.running-999999999").mkdir()
-    (tmp_path / "b.running-1").mkdir()
-    (tmp_path / "c.running-x").mkdir()
+def test_folders_of_dead_processes_count_as_failed_and_those_of_live_ones_are_left(tmp_path: Path) -> None:
+    for name in ("a.running-999999999", "b.running-1", "c.running-x", f"d.running-{os.getpid()}"):
+        (tmp_path / name).mkdir()
     Store.begin(tmp_path, "job").keep_failed(tmp_path, "job")
-    assert {path.name for path in tmp_path.iterdir()} == {"b.running-1", "job.failed"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a.failed",
+        "b.running-1",
+        "c.failed",
+        "d.failed",
+        "job.failed",
+    }
+
+
+def test_a_failed_try_is_taken_up_without_its_torn_files(tmp_path: Path) -> None:
+    first = Store.begin(tmp_path, "job")
+    first.write("resume/whole", b"1")
+    (first.folder / "resume" / f"{TORN}x").write_bytes(b"half")
+    (tmp_path / "other.failed").mkdir()
+    first.keep_failed(tmp_path, "job")
+    second = Store.begin(tmp_path, "job")
+    assert [path.name for path in second.path("resume").iterdir()] == ["whole"]
+    assert {path.name for path in tmp_path.iterdir()} == {second.folder.name, "other.failed"}
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +93,28 @@ def test_the_audit_file_counts_its_lines(tmp_path: Path) -> None:
     assert len(digest) == 64
     assert log.summary == {("align", "x.Masked", "sent", "shop"): [2, 7, "d3"]}
     assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == log.lines == 2
+
+
+def test_a_try_that_was_cut_off_is_continued_in_the_same_files(tmp_path: Path) -> None:
+    line = AuditLine(0.0, "job", "align", "shop", "sent", "x.Masked", 3, "d")
+    first = JobLog(Store(tmp_path))
+    first.event("began")
+    first.audit(line)
+    first.close()
+    with open(tmp_path / "audit.jsonl", "ab") as file:
+        file.write(b'{"time":0.0,"job":"jo')  # killed while it wrote
+    second = JobLog(Store(tmp_path))
+    second.audit(line)
+    second.close()
+    assert second.tries == 2
+    assert second.traffic() == {("align", "shop", "sent"): 6}
+    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == second.lines == 2
+
+
+def test_a_damaged_audit_file_is_not_continued(tmp_path: Path) -> None:
+    (tmp_path / "audit.jsonl").write_bytes(b"\0\0\0\n")
+    with pytest.raises(InputError, match="damaged"):
+        JobLog(Store(tmp_path))
 
 
 def test_results_are_found_by_id_or_by_the_newest_of_a_name(tmp_path: Path) -> None:

@@ -65,23 +65,31 @@ def run(
     home: HomeOption = None,
     listen: ListenOption = "",
     json: JsonOption = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin at the first step, also where a try that was cut off could go on.")
+    ] = False,
 ) -> None:
-    """Run a job as one of its sites; wait for the others, and end when all have ended."""
+    """Run a job as one of its sites; wait for the others, and end when all have ended.
+
+    A job that was cut off goes on after the last step that all sites had finished: start it again at every site.
+    """
     from atoll.node.home import Home
     from atoll.node.job import Job
 
-    execute(Home.find(home), as_, lambda: Job.load(file), listen, json)
+    execute(Home.find(home), as_, lambda: Job.load(file), listen, json, fresh=fresh)
 
 
 @app.command("list")
 def list_(home: HomeOption = None) -> None:
-    """List the jobs that finished here, the newest first."""
+    """List the jobs that finished here, the newest first, and those that were cut off."""
     from atoll.cli.output import table
     from atoll.node.home import Home
     from atoll.node.reporting import Result
 
     found = Home.find(home)
     results = [found.result(job).read_json("result.json", Result) for job in found.finished()]
+    for job, step in found.cut_off().items():
+        typer.echo(f"{job} was cut off after step {step}; start it again at every site, and it goes on there\n")
     if not results:
         typer.echo("no job has finished here yet")
         return
@@ -131,7 +139,7 @@ def predict(
     execute(Home.find(home), as_, load, listen, json)
 
 
-def execute(home: Home, as_: str, load: Callable[[], Job], listen: str, json: bool) -> None:
+def execute(home: Home, as_: str, load: Callable[[], Job], listen: str, json: bool, *, fresh: bool = False) -> None:
     """Run a job in this process, watched by a person or a machine.
 
     Args:
@@ -140,6 +148,7 @@ def execute(home: Home, as_: str, load: Callable[[], Job], listen: str, json: bo
         load: gives the job.
         listen: where to listen, or empty.
         json: whether a machine watches.
+        fresh: whether nothing of an earlier try is taken up.
     """
     import asyncio
 
@@ -155,7 +164,7 @@ def execute(home: Home, as_: str, load: Callable[[], Job], listen: str, json: bo
         watch = watch_for(site.name, json)
         job = load()
         with watch:
-            store = asyncio.run(drive(Run(home, site, job, watch, listen)))
+            store = asyncio.run(drive(Run(home, site, job, watch, listen, fresh)))
     except AtollError as error:
         watch.failed(error)
         raise typer.Exit(error.exit_code if json else show_error(error)) from None

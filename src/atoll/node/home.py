@@ -3,7 +3,7 @@
 site.key, site.card, trusted/       identity
 data/NAME.json                      data sets
 jobs/JOB/                           one folder a finished job: contract, audit, log, model, result, report
-jobs/JOB.failed/                    audit and log of the last try that failed
+jobs/JOB.failed/                    the last try, if it failed: audit, log, and what another try goes on from
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from atoll.core.errors import InputError
 from atoll.data.catalogue import Catalogue
 from atoll.data.scan import nearest
+from atoll.node import checkpoint
 from atoll.node.store import Store
 from atoll.transport.site import Site, load_site
 
@@ -58,6 +59,12 @@ class Home:
         """Ids of the jobs that finished here, the newest first."""
         found = [path for path in self.jobs.glob("*/result.json") if "." not in path.parent.name]
         return [path.parent.name for path in sorted(found, key=lambda path: -path.stat().st_mtime)]
+
+    def cut_off(self) -> dict[str, str]:
+        """Ids of the jobs that can go on where their last try was cut off, and the last step that is done."""
+        found = {path.name.rpartition(".")[0]: Store(path) for path in sorted(self.jobs.glob("*.failed"))}
+        steps = {job: checkpoint.last_step(store) for job, store in found.items()}
+        return {job: step for job, step in steps.items() if step}
 
     def result(self, job: str) -> Store:
         """Return what a finished job left.

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.session import Session
+from atoll.node.border import PROTOCOL as BORDER
 from atoll.node.contract import PROTOCOL as CONTRACT
 from atoll.node.contract import Contract
 from atoll.node.log import AUDIT, JobLog
@@ -261,7 +262,7 @@ def _costs(session: Session, seconds: dict[str, float]) -> tuple[StepCost, ...]:
 
 
 def _disclosures(work: Work) -> tuple[Disclosure, ...]:
-    protocols = [CONTRACT, *(protocol for step in build(work.job) for protocol in step.uses())]
+    protocols = [CONTRACT, BORDER, *(protocol for step in build(work.job) for protocol in step.uses())]
     found = []
     for name, part in sorted(work.job.sites.items(), key=lambda item: (item[1].role != "label-holder", item[0])):
         told = [p.card.reveals[key] for p in protocols for key in KEYS[part.role] if key in p.card.reveals]
@@ -319,6 +320,11 @@ def _versions() -> dict[str, str]:
 
 def _notes(work: Work) -> tuple[str, ...]:
     notes = []
+    if work.report.get("tries", 1) > 1:
+        notes.append(
+            f"The job was cut off and went on: it took {work.report['tries']} tries. Bytes and the audit file are "
+            "those of all tries, the times those of the try that finished each step."
+        )
     if "split" in work.report:
         notes.append("Rows were split into parts by a hash of the id, so a customer stays in its part from job to job.")
     if work.report.get("left_out"):

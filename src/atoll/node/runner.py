@@ -7,14 +7,16 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from atoll.core.channel import Gate, Link
-from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError
+from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError, PeerFailed
 from atoll.core.identity import Card
+from atoll.core.offload import offload
 from atoll.core.session import Session
 from atoll.data.scan import nearest
-from atoll.node import contract
+from atoll.node import border, checkpoint, contract
 from atoll.node.contract import Contract
 from atoll.node.home import Home
 from atoll.node.job import Job, check
@@ -42,6 +44,7 @@ class Run:
         job: the document.
         watch: who is told.
         listen: host:port to listen on; the card's address when empty.
+        fresh: begin at the first step, also where a try that was cut off could go on.
     """
 
     home: Home
@@ -49,9 +52,10 @@ class Run:
     job: Job
     watch: Watch
     listen: str = ""
+    fresh: bool = False
 
     def __post_init__(self) -> None:
-        self.began = datetime.now(UTC)
+        self.began, self.data = datetime.now(UTC), ""
         self.contract: Contract | None = None
         self.seconds: dict[str, float] = {}
 
@@ -68,6 +72,7 @@ class Run:
             log.event("began", job=self.job.id, site=self.site.name)
             await self._joined(cards, store, log)
             log.event("done")
+            checkpoint.clear(store)
         except BaseException as error:
             self._failed(store, log, error)
             raise
@@ -93,14 +98,23 @@ class Run:
             if trouble and not links:
                 raise trouble  # there is nobody to tell
             gate = Gate(self.site.name, self.job.name, timeout=self.job.timeouts.message, audit=log.audit)
+            gate.traffic.update(log.traffic())
             session = Session(gate, links, hub=self.job.hub, progress=self.watch.progress)
-            async with session:
-                if trouble or work is None:
-                    raise trouble or InputError("the site's own side could not be read")
-                await self._contract(session, cards)
-                await run_steps(session, work, steps, self.watch, log.event, self.seconds)
-                with session.step("report"), room(store.folder):
-                    self._leave(session, work, log)
+            try:
+                async with session:
+                    if trouble or work is None:
+                        raise trouble or InputError("the site's own side could not be read")
+                    await self._contract(session, cards)
+                    done = await self._border(session, work, steps, log)
+                    keep = partial(self._keep, work, steps)
+                    await run_steps(session, work, steps, self.watch, log.event, self.seconds, done=done, keep=keep)
+                    with session.step("report"), room(store.folder):
+                        self._leave(session, work, log)
+            except PeerFailed as error:
+                if error.step != "contract":
+                    raise
+                where = {"site": error.site, "step": error.step, "column": error.column}
+                raise ContractError(error.what, cure=error.cure, **where) from None  # one exit code at every site
 
     def _own_side(self, store: Store, steps: tuple[Step[Any], ...]) -> tuple[Work | None, AtollError | None]:
         """Read and check this site's data; an error is kept, so that the others can be told."""
@@ -120,6 +134,46 @@ class Run:
         self.watch.ended(
             "contract", f"signed by {', '.join(sorted(self.job.sites))}", time.perf_counter() - start, 0, 0
         )
+
+    async def _border(self, session: Session, work: Work, steps: tuple[Step[Any], ...], log: JobLog) -> int:
+        """Agree with the other sites after how many steps this try goes on, and take up what they left."""
+        if self.fresh:
+            checkpoint.clear(work.store)
+        self.data = await offload(checkpoint.fingerprint, work)
+        found, trouble = await offload(checkpoint.load, work, self.data)
+        run, reached = (bytes.fromhex(found.run), len(found.done)) if found else (border.NOBODY, 0)
+        with session.step("contract", uses=[border.PROTOCOL]):
+            channels = {name: channel.sub("border") for name, channel in session.peers.items()}
+            if work.labels:
+                work.run, done = await border.label_holder(channels, run, reached, rng=work.rng)
+            else:
+                work.run, done = await border.feature_holder(channels[self.job.hub], run, reached)
+        if found is None or not done:
+            checkpoint.drop(work.store)
+            if found or trouble:
+                self.watch.note(f"beginning anew: {trouble or 'another site holds no checkpoint of this run'}")
+            return 0
+        work.report |= {**found.report, "tries": log.tries}
+        self.began = datetime.fromisoformat(found.began)
+        self.seconds |= {name: found.seconds[name] for name in found.done[:done]}
+        for step in steps[:done]:
+            await step.resume(work)
+        log.event("resumed", after=steps[done - 1].name)
+        self.watch.note(
+            f"going on after step {steps[done - 1].name} ({done} of {len(steps)}), where an earlier try was cut off"
+        )
+        return done
+
+    def _keep(self, work: Work, steps: tuple[Step[Any], ...], done: int) -> None:
+        """Write a checkpoint after a step, as long as every step so far can be taken up again."""
+        files: list[str] = []
+        for step in steps[:done]:
+            if step.leaves is None:
+                return
+            files += step.leaves
+        names = [step.name for step in steps[:done]]
+        began = self.began.isoformat()
+        checkpoint.save(work, self.data, done=names, files=files, seconds=self.seconds, began=began)
 
     def _leave(self, session: Session, work: Work, log: JobLog) -> None:
         """Write contract, result and report before the others are told that this site is done."""
@@ -150,6 +204,9 @@ async def run_steps(
     watch: Watch,
     event: Callable[..., None],
     seconds: dict[str, float],
+    *,
+    done: int = 0,
+    keep: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Run the steps in order; each may send only what its protocols declare.
 
@@ -160,13 +217,16 @@ async def run_steps(
         watch: who is told.
         event: writes to the log.
         seconds: filled with the time of each step.
+        done: steps of an earlier try that are not run again.
+        keep: told after each step how many are done.
     """
-    for number, step in enumerate(steps, 1):
+    for number, step in enumerate(steps[done:], done + 1):
         watch.started(step.name, step.title, number, len(steps))
         start = time.perf_counter()
         with session.step(step.name, uses=step.uses()), room(work.store.folder):
             line = await step.run(session, work)
-        seconds[step.name] = time.perf_counter() - start
+            seconds[step.name] = time.perf_counter() - start
+            keep(number)
         traffic = dict.fromkeys(("sent", "received"), 0)
         for (name, _, way), count in session.gate.traffic.items():
             if name == step.name:

@@ -11,8 +11,9 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,10 @@ from numpy.typing import NDArray
 from atoll.core.errors import InputError
 
 T = TypeVar("T")
+RESUME = "resume"
+"""What only another try needs is kept in a folder of this name, and goes when the job is done."""
+
+TORN = ".torn-"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -64,7 +69,9 @@ class Store:
 
     @classmethod
     def begin(cls, jobs: Path, job: str) -> Store:
-        """Make the working folder of a job that starts, and clear those of processes that are gone.
+        """Make the working folder of a job that starts, or take up that of its last try, if that one failed.
+
+        Folders of processes that are gone count as failed.
 
         Args:
             jobs: the site's folder of jobs.
@@ -73,12 +80,17 @@ class Store:
         with writing(jobs):
             jobs.mkdir(parents=True, exist_ok=True)
             for left in jobs.glob("*.running-*"):
-                number = left.name.rpartition("-")[2]
-                if not (number.isdigit() and _alive(int(number))):
-                    shutil.rmtree(left, ignore_errors=True)
-            folder = jobs / f"{job}.running-{os.getpid()}"
+                name, _, number = left.name.rpartition(".running-")
+                if not (number.isdigit() and int(number) != os.getpid() and _alive(int(number))):
+                    cls(left).keep_failed(jobs, name)
+            folder, failed = jobs / f"{job}.running-{os.getpid()}", jobs / f"{job}.failed"
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(mode=0o700)
+            if failed.exists():
+                failed.rename(folder)
+                for torn in folder.rglob(f"{TORN}*"):
+                    torn.unlink()
+            else:
+                folder.mkdir(mode=0o700)
         return cls(folder)
 
     def commit(self, jobs: Path, job: str) -> Store:
@@ -111,7 +123,7 @@ class Store:
         target = self.folder / name
         with writing(self.folder):
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=target.parent)
+            handle, temporary = tempfile.mkstemp(prefix=TORN, dir=target.parent)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(data)
@@ -122,6 +134,11 @@ class Store:
                 Path(temporary).unlink(missing_ok=True)
                 raise
         return target
+
+    def slot(self, name: str) -> tuple[Callable[[], bytes | None], Callable[[bytes], Path]]:
+        """Return what reads a file, or gives None where there is none, and what writes it."""
+        path = self.path(name)
+        return (lambda: path.read_bytes() if path.exists() else None), partial(self.write, name)
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write a value as JSON that a person can read."""

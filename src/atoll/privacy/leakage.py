@@ -76,6 +76,18 @@ class LeakageMeter:
         self._vectors.append(vectors[:, self._sample])
         self._noise.append(np.broadcast_to(np.asarray(noise, np.float64), (len(vectors),)))
 
+    def notes(self) -> list[tuple[bytes, list[float]]]:
+        """Return what was noted, as bytes and numbers that a file can keep; `restore` takes it."""
+        return [
+            (part.astype("<f8").tobytes(), noise.tolist())
+            for part, noise in zip(self._vectors, self._noise, strict=True)
+        ]
+
+    def restore(self, notes: list[tuple[bytes, list[float]]]) -> None:
+        """Go on from the notes of a meter with the same rows and seed."""
+        self._noise = [np.array(noise) for _, noise in notes]
+        self._vectors = [np.frombuffer(part, "<f8").reshape(-1, self.rows) for part, _ in notes]
+
     def estimate(self, shares: F64, *, steps: int = 150) -> Leakage:
         """Solve for a made-up column and compare with it.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from atoll.align import pack_keys, unique_ids
 from atoll.core.errors import InputError
@@ -34,6 +35,7 @@ class AlignStep(Step[Align]):
     name = "align"
     title = "Find the ids in common"
     gives = ("rows",)
+    leaves = ("rows.npy",)
 
     def uses(self) -> tuple[Protocol, ...]:
         """Intersection by Diffie-Hellman."""
@@ -93,12 +95,21 @@ class AlignStep(Step[Align]):
             shuffled = await ecdh.sender(hub, keys, rng=work.rng.spawn(), context=context, progress=told)
             rows = await ecdh.learn(hub, shuffled.order)
             self._refuse_few(len(rows), {})
+        work.store.write_array("rows.npy", rows)
+        self._take(work, rows)
+        work.report["align"] = {"own": table.rows, "common": len(rows)}
+        return f"{len(rows):,} of {table.rows:,} {work.subject} are in common"
+
+    async def resume(self, work: Work) -> None:
+        """Take the common rows again."""
+        del work.state["keys"]
+        self._take(work, work.store.read_array("rows.npy"))
+
+    def _take(self, work: Work, rows: NDArray[np.int64]) -> None:
+        table: Table = present(work.table, "table")
         work.rows, work.X = rows, table.columns.take(rows)
         if work.y is not None:
             work.y = work.y[rows]
-        work.store.write_array("rows.npy", rows)
-        work.report["align"] = {"own": table.rows, "common": len(rows)}
-        return f"{len(rows):,} of {table.rows:,} {work.subject} are in common"
 
     def _refuse_few(self, common: int, pairs: dict[str, int]) -> None:
         if common >= self.params.minimum:

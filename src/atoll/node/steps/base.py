@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -35,6 +36,7 @@ class Work:
         rng: this site's secret randomness.
         store: where this job writes at this site.
         earlier: opens what an earlier job left here, by its id or name.
+        run: random id that the sites share while this job is tried until it is done; empty where nothing is kept.
         table: this site's rows as read.
         rows: (n,) own row numbers in the common order, after alignment.
         X: the own columns of the common rows.
@@ -50,6 +52,7 @@ class Work:
     rng: Rng
     store: Store
     earlier: Callable[[str], Store]
+    run: bytes = b""
     table: Table | None = None
     rows: NDArray[np.int64] | None = None
     X: Columns | None = None
@@ -74,17 +77,22 @@ class Work:
         return self.mine.role == "label-holder"
 
 
-class Step(Generic[P]):
+class Step(ABC, Generic[P]):
     """One step of a job; the same class runs at every site and looks at its role.
 
     Args:
         params: what the job says about it.
+
+    Attributes:
+        leaves: files in the job's folder from which `resume` can put back what `run` gave; None where a job that
+            was cut off runs the step again.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ()
+    leaves: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, params: P) -> None:
         self.params = params
@@ -96,9 +104,13 @@ class Step(Generic[P]):
     def check(self, work: Work) -> None:
         """Refuse, before anything is sent, what cannot work with this site's own data."""
 
+    @abstractmethod
     async def run(self, session: Session, work: Work) -> str:
         """Do the step, and return one line for people about what came of it."""
-        raise NotImplementedError
+
+    async def resume(self, work: Work) -> None:
+        """Put back what `run` gave in a try that was cut off later, from the files that it left."""
+        raise NotImplementedError(f"step {self.name} leaves nothing")
 
 
 def present(value: Any, what: str) -> Any:

@@ -31,6 +31,7 @@ class BinStep(Step[Bin]):
     """Each site bins its own columns; nothing is sent."""
 
     name = "bin"
+    leaves = ()
     title = "Put columns into bins"
     needs = ("parts",)
     gives = ("bins",)
@@ -41,6 +42,13 @@ class BinStep(Step[Bin]):
         Raises:
             InputError: a feature holder has no column that varies.
         """
+        return await self._bin(work)
+
+    async def resume(self, work: Work) -> None:
+        """Bin again; nothing of it was sent."""
+        await self._bin(work)
+
+    async def _bin(self, work: Work) -> str:
         from atoll.learn.vertical.trees.binning import bin_table
 
         X, part = present(work.X, "columns"), present(work.part, "split")

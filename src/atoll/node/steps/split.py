@@ -92,6 +92,7 @@ class SplitStep(Step[Split]):
     title = "Split into training, validation and test rows"
     needs = ("rows",)
     gives = ("parts",)
+    leaves = ("part.npy",)
 
     def uses(self) -> tuple[Protocol, ...]:
         """The announcement."""
@@ -119,6 +120,10 @@ class SplitStep(Step[Split]):
         kept = f", {validation:,} for early stopping" if validation else ""
         used = f"{train:,} rows to train{kept}" if work.labels else f"{train:,} rows for the model"
         return f"{used}, {test:,} to evaluate"
+
+    async def resume(self, work: Work) -> None:
+        """Take the parts again."""
+        work.part = work.store.read_array("part.npy")
 
     def _refuse_useless(self, part: NDArray[np.uint8], y: NDArray[np.float64] | None) -> None:
         shares = {TRAIN: 1.0, VALIDATION: self.params.validation, TEST: self.params.test}

@@ -83,12 +83,16 @@ class PlainAnswering:
         await self.peer.send(Bits(padded[choice, np.arange(n)]))
 
 
-async def asking(peer: Channel, layout: Layout, rows: int, *, reveals_rows: bool, rng: Rng) -> PlainAsking:
+async def asking(
+    peer: Channel, layout: Layout, rows: int, *, reveals_rows: bool, rng: Rng, spent: int = 0
+) -> PlainAsking:
     """As `ties.asking`."""
     return PlainAsking(peer, rows, int(layout.offsets[-1]))
 
 
-async def answering(peer: Channel, table: BinnedTable, *, reveals_rows: bool, rng: Rng) -> PlainAnswering:
+async def answering(
+    peer: Channel, table: BinnedTable, *, reveals_rows: bool, rng: Rng, spent: int = 0
+) -> PlainAnswering:
     """As `ties.answering`."""
     return PlainAnswering(peer, table)
 

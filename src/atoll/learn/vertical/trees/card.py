@@ -17,6 +17,7 @@ TRAINING = Card(
             "Ordered per-bin sums of first and second derivatives of every opened node, T = 2 vectors for each queried "
             "node (a sibling's sums follow by subtraction); each is a linear equation about every row's bins.",
             "One bit for each node member and foreign split: the side it goes to.",
+            "How many trees a feature holder has kept of a try that was cut off, and how many vectors all tries took.",
         ),
         "feature_holder": (
             "The number n of rows, the number of trees (early stopping included), and the number of vectors of each "
@@ -40,6 +41,8 @@ TRAINING = Card(
         "Nodes under `min_node` rows (20 x bins by default) are not opened, and their sums do not follow from others: "
         "a sibling is then served by its parent's sums, less the few rows too many in proportion to every bin. A bin "
         "of an opened node may still hold few of its rows.",
+        "A try that was cut off goes on after the last tree that all sites kept, with new masks, pads and transfers; "
+        "vectors of the tree that was cut off stay counted, and trees end early where n/100 would be exceeded.",
         "With `pad_shape` the numbers of vectors and splits of a level are always the same; the split lists then hold "
         "random ones beside the winners.",
     ),

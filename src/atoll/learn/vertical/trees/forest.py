@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,12 @@ from atoll.core.offload import offload
 from atoll.crypto.random import Rng
 from atoll.learn.vertical.trees.binning import BinnedTable, Layout
 from atoll.learn.vertical.trees.grow import Growth, draw_sample
+from atoll.learn.vertical.trees.kept import ANEW, KeptForest
 from atoll.learn.vertical.trees.kernels import F64, U8
 from atoll.learn.vertical.trees.model import History, Importance, LabelPart, TreeNode, used_columns
 from atoll.learn.vertical.trees.objective import auc, base_margin, derivatives, log_loss
 from atoll.learn.vertical.trees.params import TreeParams
+from atoll.privacy.leakage import LeakageMeter
 
 Asked = Sequence[Mapping[int, str]]
 """Level by level: node → id of the split that a site was told; fakes have negative numbers."""
@@ -101,6 +104,7 @@ class Forest:
     def __post_init__(self) -> None:
         self.base = base_margin(self.label.values[self.label.train], self.params)
         self.margin: F64 = np.full(self.table.rows, self.base)
+        self._known: list[tuple[float, ...]] = []
         self._measures: list[asyncio.Task[tuple[float, ...]]] = []
         self._valid_loss: list[float] = []
 
@@ -137,6 +141,27 @@ class Forest:
         if self.params.early_stopping_rounds is not None:
             self._valid_loss.append((await self._measures[-1])[2])
 
+    async def kept(self, model: bytes, meter: LeakageMeter | None) -> KeptForest:
+        """Return what a later try needs to go on after these trees."""
+        self._known += [await task for task in self._measures]
+        self._measures = []
+        asked: list[Any] = [{site: list(levels) for site, levels in tree.items()} for tree in self.asked]
+        notes = [] if meter is None else meter.notes()
+        margin = self.margin.astype("<f8").tobytes()
+        return KeptForest(model, self.trees, asked, self.gains, self.seconds, self._known, margin, notes)
+
+    def restore(self, kept: KeptForest, meter: LeakageMeter | None) -> None:
+        """Go on after the trees that an earlier try has kept."""
+        self.trees, self.asked, self.gains = list(kept.trees), list(kept.asked), list(kept.gains)
+        self.seconds, self._known = list(kept.seconds), list(kept.measures)
+        if len(kept.margin) != 8 * self.table.rows:
+            raise InputError("what an earlier try kept of the trees is damaged", step="train", cure=ANEW)
+        self.margin = np.frombuffer(kept.margin, "<f8").astype(np.float64)
+        if self.params.early_stopping_rounds is not None:
+            self._valid_loss = [measure[2] for measure in kept.measures]
+        if meter is not None:
+            meter.restore(kept.meter)
+
     def part(self, model: str) -> LabelPart:
         """Return the label holder's part of the model."""
         rules = [node.rule for tree in self.trees for node in tree if node.rule]
@@ -156,7 +181,7 @@ class Forest:
 
     async def history(self, sites: Sequence[str]) -> History:
         """Return how training went."""
-        measures = [await task for task in self._measures]
+        measures = self._known + [await task for task in self._measures]
         series = list(zip(*measures, strict=True)) if measures else []
         loss, area, valid_loss, valid_area = series if len(series) == 4 else (*series, (), ())
         best = self.best if self.params.early_stopping_rounds else None

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
-from atoll.core.errors import InputError, ProtocolError
+from atoll.core.errors import ContractError, InputError, ProtocolError
 from atoll.core.message import U8, U32, AtMost, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Protocol
@@ -29,6 +29,7 @@ from atoll.learn.vertical.trees import card, ties
 from atoll.learn.vertical.trees.binning import BinnedTable, Layout, bin_table, right_bits
 from atoll.learn.vertical.trees.forest import Forest, checked_label
 from atoll.learn.vertical.trees.grow import Choice, Growth
+from atoll.learn.vertical.trees.kept import Held, Keeper
 from atoll.learn.vertical.trees.kernels import F64
 from atoll.learn.vertical.trees.model import FeaturePart, HeldSplit, History, LabelPart, used_columns
 from atoll.learn.vertical.trees.params import TreeParams
@@ -36,7 +37,7 @@ from atoll.privacy.leakage import LeakageMeter
 from atoll.protocols import oblivious_choice, oblivious_transfer
 from atoll.protocols.fixed_matrix_product import protocol as product
 
-MOST_FEATURES = 1 << 16
+MOST_FEATURES, MOST_VECTORS = 1 << 16, 1 << 40
 
 Progress = Callable[[str, int, int], None]
 Bits = NDArray[np.uint8]
@@ -50,11 +51,16 @@ class Opening(Message, frozen=True):
 
 
 class Features(Message, frozen=True):
-    """(1) feature holder → label holder: rows, and of each feature its ordinary bins and 1·categorical + 2·missing."""
+    """(1) feature holder → label holder: rows, and of each feature its ordinary bins and 1·categorical + 2·missing.
+
+    After a try that was cut off also the trees that it has kept, and the vectors that were spent.
+    """
 
     rows: int
     bins: U32
     kinds: U8
+    trees: int = 0
+    spent: int = 0
 
 
 class Round(Message, frozen=True):
@@ -85,6 +91,7 @@ async def label_holder(
     progress: Progress = lambda what, done, total: None,
     meter: LeakageMeter | None = None,
     connect: Callable[..., Coroutine[Any, Any, ties.Asking]] = ties.asking,
+    keeper: Keeper | None = None,
 ) -> tuple[LabelPart, History]:
     """Train as the site that knows the label.
 
@@ -99,6 +106,7 @@ async def label_holder(
         progress: Told of every finished tree.
         meter: Notes the vectors that are asked, to say at the end what they give away.
         connect: Makes the label holder's end of the sub-protocols.
+        keeper: Keeps this side at the trees' borders, and has what an earlier try kept.
 
     Returns:
         This site's part of the model, and how training went.
@@ -112,22 +120,35 @@ async def label_holder(
     if peers:
         ties.check_limit(params, table.rows, reveals_rows)
     own = await offload(bin_table, table, params.max_bin, params.min_bin)
-    opening, tie = Opening(rng.u8(16), table.rows), partial(connect, reveals_rows=reveals_rows)
+    kept = keeper.forest() if keeper is not None else None
+    model = rng.bytes(16) if keeper is None else keeper.model
+    opening, tie = Opening(np.frombuffer(model, np.uint8), table.rows), partial(connect, reveals_rows=reveals_rows)
     draws = [(rng.spawn(), rng.spawn()) for _ in peers]
     sites = await ties.every(
         _join(name, peer, opening, params, pair, tie) for (name, peer), pair in zip(peers.items(), draws, strict=True)
     )
     forest = Forest(own, [site.layout for site in sites], answers, params, rng.spawn())
-    while forest.wants_more:
+    if kept is not None and all(site.trees >= len(kept.trees) for site in sites):
+        forest.restore(kept, meter)
+    forest.vectors = max((site.spent for site in sites), default=0)
+    while forest.wants_more and (not sites or ties.room_for(params, table.rows, reveals_rows, forest.vectors)):
         started = time.perf_counter()
         growth = await offload(forest.sprout)
         for level in range(params.max_depth):
             await _grow_level(growth, sites, len(forest.trees), level, meter)
         asked = {site.name: site.asked_in_tree() for site in sites}
         await forest.add(growth, asked, [site.name for site in sites], time.perf_counter() - started)
+        if keeper is not None and keeper.due:
+            keeper.keep(await forest.kept(model, meter))
         progress("trees", len(forest.trees), params.n_estimators)
+    if not forest.trees:
+        raise ContractError(
+            f"tries that were cut off have spent {forest.vectors:,} vectors, {table.rows:,} rows allow no more trees",
+            step="trees",
+            cure="Agree on a new job with fewer trees.",
+        )
     await ties.every(site.peer.send(Round(len(forest.trees), 0, 0, True)) for site in sites)
-    return forest.part(opening.model.tobytes().hex()), await forest.history([site.name for site in sites])
+    return forest.part(model.hex()), await forest.history([site.name for site in sites])
 
 
 async def feature_holder(
@@ -139,6 +160,7 @@ async def feature_holder(
     reveals_rows: bool = False,
     progress: Progress = lambda what, done, total: None,
     connect: Callable[..., Coroutine[Any, Any, ties.Answering]] = ties.answering,
+    keeper: Keeper | None = None,
 ) -> FeaturePart:
     """Train as a site that brings columns.
 
@@ -150,6 +172,7 @@ async def feature_holder(
         reveals_rows: The contract says `reveals: rows of M`, which lifts T ≤ n/100.
         progress: Told of every finished tree.
         connect: Makes the feature holder's end of the sub-protocols.
+        keeper: Keeps this side at the trees' borders, and has what an earlier try kept.
 
     Returns:
         This site's part of the model.
@@ -161,24 +184,23 @@ async def feature_holder(
     """
     _check_table(table)
     ties.check_limit(params, table.rows, reveals_rows)
-    order = rng.permutation(len(table)).tolist()
-    own = await offload(bin_table, table, params.max_bin, params.min_bin, order)
+    held = Held.of(keeper, rng.permutation(len(table)).tolist(), params)
+    own = await offload(bin_table, table, params.max_bin, params.min_bin, held.order)
     layout = own.layout
     kinds = (layout.categorical + 2 * layout.missing).astype(np.uint8)
     opening = await peer.recv(Opening, model=(16,))  # (1)
-    await peer.send(Features(table.rows, layout.bins.astype(np.uint32), kinds))  # (1)
+    await peer.send(Features(table.rows, layout.bins.astype(np.uint32), kinds, len(held.trees), held.spent))  # (1)
     _check_rows(table.rows, opening.rows, peer.peer)
-    tie = await connect(peer, own, reveals_rows=reveals_rows, rng=rng.spawn())  # (2)
-    trees: list[tuple[tuple[HeldSplit, ...], ...]] = []
-    while not (await _expect_round(peer, tie, len(trees), 0, params)).last:
-        levels = [await _take_splits(peer, tie, own, 0)]
-        for level in range(1, params.max_depth):
-            await _expect_round(peer, tie, len(trees), level, params)
-            levels.append(await _take_splits(peer, tie, own, level))
-        trees.append(tuple(levels))
-        progress("trees", len(trees), params.n_estimators)
-    rules = [split.rule for tree in trees for level in tree for split in level]
-    return FeaturePart(opening.model.tobytes().hex(), tuple(trees), used_columns(own, rules))
+    held.check_model(opening.model.tobytes(), peer.peer)
+    tie = await connect(peer, own, reveals_rows=reveals_rows, rng=rng.spawn(), spent=held.spent)  # (2)
+    while not (await _expect_round(peer, tie, held, 0, params)).last:
+        for level in range(params.max_depth):
+            if level:
+                await _expect_round(peer, tie, held, level, params)
+            await _take_splits(peer, tie, own, level, held)
+        progress("trees", len(held.trees), params.n_estimators)
+    rules = [split.rule for tree in held.trees for level in tree for split in level]
+    return FeaturePart(opening.model.tobytes().hex(), tuple(held.trees), used_columns(own, rules))
 
 
 @dataclass
@@ -190,6 +212,8 @@ class _Site:
     layout: Layout
     tie: ties.Asking
     rng: Rng
+    trees: int
+    spent: int
     levels: list[dict[int, str]] = field(default_factory=list)
 
     def asked_in_tree(self) -> tuple[dict[int, str], ...]:
@@ -214,9 +238,13 @@ async def _join(
     bins, kinds = features.bins.astype(np.int64), features.kinds
     if bins.shape != kinds.shape or not bins.size or bins.min() < 1 or bins.max() > params.max_bin or kinds.max() > 3:
         raise ProtocolError(f"{name} describes features that the parameters do not allow")
+    if not (0 <= features.trees <= params.n_estimators and 0 <= features.spent < MOST_VECTORS):
+        raise ProtocolError(
+            f"{name} has kept {features.trees} trees and spent {features.spent} vectors, which cannot be"
+        )
     layout = Layout(bins, (kinds & 1).astype(np.bool_), (kinds & 2).astype(np.bool_))
-    tie = await connect(peer, layout, opening.rows, rng=rngs[0])  # (2)
-    return _Site(name, peer, layout, tie, rngs[1])
+    tie = await connect(peer, layout, opening.rows, rng=rngs[0], spent=features.spent)  # (2)
+    return _Site(name, peer, layout, tie, rngs[1], features.trees, features.spent)
 
 
 async def _grow_level(
@@ -279,9 +307,11 @@ def _fake(site: _Site) -> tuple[int, int, int]:
     return feature, site.rng.below(int(site.layout.bins[feature])), site.rng.below(2)
 
 
-async def _expect_round(peer: Channel, tie: ties.Answering, tree: int, level: int, params: TreeParams) -> Round:
+async def _expect_round(peer: Channel, tie: ties.Answering, held: Held, level: int, params: TreeParams) -> Round:
     """Take the label holder's next round and answer its vectors."""
     round_ = await peer.recv(Round)  # (3)
+    await offload(held.begin, round_.tree)
+    tree = len(held.trees)
     over = tree == params.n_estimators
     most = 1 << max(level - 1, 0)
     if (round_.tree, round_.level) != (tree, level) or not 0 <= round_.nodes <= most or (over and not round_.last):
@@ -289,24 +319,26 @@ async def _expect_round(peer: Channel, tie: ties.Answering, tree: int, level: in
     if round_.last and (level or round_.nodes):
         raise ProtocolError(f"{peer.peer} ended the trees in the middle of one")
     if round_.nodes:
+        held.spent += 2 * round_.nodes  # before anything can go wrong with them
         await tie.sums(2 * round_.nodes)  # (4)
     return round_
 
 
-async def _take_splits(peer: Channel, tie: ties.Answering, own: BinnedTable, level: int) -> tuple[HeldSplit, ...]:
-    """Take the splits that won here and offer their direction bits."""
+async def _take_splits(peer: Channel, tie: ties.Answering, own: BinnedTable, level: int, held: Held) -> None:
+    """Take the splits that won here, keep them, and offer their direction bits."""
     most = AtMost(1 << level)
     splits = await peer.recv(Splits, ids=(most, 16), places=(most, 3))  # (5)
     places, layout = splits.places.astype(np.int64), own.layout
     known = (places[:, 0] < layout.features).all() and (places[:, 2] < 2).all()
     if len(splits.ids) != len(places) or not known or (places[:, 1] >= layout.bins[places[:, 0]]).any():
         raise ProtocolError(f"{peer.peer} chose a split that this site does not have")
-    if len(places):
-        await tie.bits(await offload(_bits, own, places))  # (6)
-    return tuple(
+    found = tuple(
         HeldSplit(row.tobytes().hex(), own.columns[feature].rule(int(bin_), bool(default)))
         for row, (feature, bin_, default) in zip(splits.ids, places, strict=True)
     )
+    await offload(held.take, found)  # before the label holder can: a tree that it has kept is kept here, too
+    if len(places):
+        await tie.bits(await offload(_bits, own, places))  # (6)
 
 
 def _bits(own: BinnedTable, places: NDArray[np.int64]) -> Bits:

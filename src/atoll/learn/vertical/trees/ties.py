@@ -116,20 +116,26 @@ async def offering(peer: Channel, *, rng: Rng) -> Offering:
     return PrivateOffering(peer, await oblivious_transfer.setup_sender(peer, rng=rng))
 
 
-async def asking(peer: Channel, layout: Layout, rows: int, *, reveals_rows: bool, rng: Rng) -> Asking:
-    """Set up the label holder's end with one feature holder."""
+async def asking(peer: Channel, layout: Layout, rows: int, *, reveals_rows: bool, rng: Rng, spent: int = 0) -> Asking:
+    """Set up the label holder's end with one feature holder; `spent` vectors were asked in tries that were cut off."""
     ot = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
     k, terms = int(layout.offsets[-1]), _terms(peer, reveals_rows)
-    asker = await product.asker_setup(peer, k, rows, params=get(PARAMETER_SET), rng=rng.spawn(), terms=terms, ot=ot)
+    chosen = get(PARAMETER_SET)
+    asker = await product.asker_setup(
+        peer, k, rows, params=chosen, rng=rng.spawn(), terms=terms, ot=ot, vectors_used=spent
+    )
     return PrivateAsking(peer, ot, asker)
 
 
-async def answering(peer: Channel, table: BinnedTable, *, reveals_rows: bool, rng: Rng) -> Answering:
-    """Set up a feature holder's end."""
+async def answering(peer: Channel, table: BinnedTable, *, reveals_rows: bool, rng: Rng, spent: int = 0) -> Answering:
+    """Set up a feature holder's end; `spent` vectors were answered in tries that were cut off."""
     ot = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
     layout, terms = table.layout, _terms(peer, reveals_rows)
     matrix = Indicator(table.codes, (layout.bins + layout.missing).tolist())
-    owner = await product.owner_setup(peer, matrix, params=get(PARAMETER_SET), rng=rng.spawn(), terms=terms, ot=ot)
+    chosen = get(PARAMETER_SET)
+    owner = await product.owner_setup(
+        peer, matrix, params=chosen, rng=rng.spawn(), terms=terms, ot=ot, vectors_used=spent
+    )
     return PrivateAnswering(peer, ot, owner)
 
 
@@ -157,6 +163,11 @@ def check_limit(params: TreeParams, rows: int, reveals_rows: bool) -> None:
             step="trees",
             cure=cure,
         )
+
+
+def room_for(params: TreeParams, rows: int, reveals_rows: bool, spent: int) -> bool:
+    """Whether the rows allow the vectors of another tree, after so many that were spent."""
+    return reveals_rows or spent + params.vectors // params.n_estimators <= rows // ROWS_A_VECTOR
 
 
 async def every(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
