@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from atoll import VerticalBoostedTreesClassifier, simulate
 from atoll.core.errors import ContractError, InputError
 from atoll.data.frames import column_of, table_of
+from atoll.learn.vertical.trees.params import TreeParams
 from tests.node.sites import document
 
 RNG = np.random.default_rng(3)
@@ -116,3 +118,9 @@ def test_frames_of_polars() -> None:
     assert table.ids[0].tolist() == ["1", "2"]
     assert np.isnan(table.columns["n"].values[1])
     assert table.columns["s"].values.tolist() == [0, -1]
+
+
+def test_the_estimator_has_the_parameters_of_a_job_with_the_same_defaults() -> None:
+    ours, theirs = VerticalBoostedTreesClassifier().get_params(), msgspec.structs.asdict(TreeParams())
+    assert {name: ours[name] for name in theirs} == theirs
+    assert ours.keys() - theirs.keys() == {"label_site", "reveals_rows"}

@@ -150,6 +150,7 @@ def report_data(end: Ended) -> ReportData:
         job=head,
         performances=tuple(state.get("performances", ())),
         auc_gain=state.get("auc_gain"),
+        stability=state.get("stability"),
         features=_features(work),
         thresholds=_thresholds(work),
         history=_history(work),

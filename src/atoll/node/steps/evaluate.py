@@ -119,6 +119,7 @@ class EvaluateStep(Step[Evaluate]):
             found.insert(0, performance("alone", y, before))
             work.state["auc_gain"] = metrics.auc_gain(y, before, score)
         work.state["performances"] = found
+        work.state["stability"] = metrics.psi(work.state["history"].scores, score)
         self._keep(work, test, score)
         first, last = found[0], found[-1]
         if self.params.share:

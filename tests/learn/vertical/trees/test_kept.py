@@ -87,6 +87,7 @@ def test_a_training_that_was_cut_off_ends_with_the_same_trees(cut: tuple[str, in
     assert np.allclose(predict(again, [own, other, other]), predict(whole, [own, other, other]), rtol=1e-9)
     assert again.history.train_log_loss == pytest.approx(whole.history.train_log_loss)
     assert again.history.valid_auc == pytest.approx(whole.history.valid_auc)
+    assert again.history.scores == pytest.approx(whole.history.scores)
     assert (again.label.used, again.history.best) == (whole.label.used, whole.history.best)
     assert sum(i.splits for i in again.history.importance) == sum(i.splits for i in whole.history.importance)
     assert again.history.vectors >= whole.history.vectors
@@ -170,7 +171,7 @@ def test_a_damaged_file_is_an_error_with_a_cure(data: bytes) -> None:
 
 def test_a_forest_of_other_rows_is_damaged() -> None:
     kept = Kept({})
-    kept.keeper(LABEL).keep(KeptForest(RUN, [], [], [], [], [], bytes(8), []))
+    kept.keeper(LABEL).keep(KeptForest(RUN, [], [], [], [], [], (), bytes(8), []))
     with pytest.raises(InputError, match="damaged"):
         attempt(kept, TreeParams(n_estimators=1, min_node=20, min_bin=2))
 

@@ -4,11 +4,6 @@ from atoll.core.errors import InputError
 from atoll.learn.vertical.trees.params import TreeParams
 
 
-def test_an_unknown_name_is_refused_with_the_nearest_right_one() -> None:
-    with pytest.raises(InputError, match="Is it 'n_estimators'"):
-        TreeParams.from_mapping({"n_estimator": 5})
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -31,11 +26,11 @@ def test_an_unknown_name_is_refused_with_the_nearest_right_one() -> None:
 )
 def test_a_value_outside_its_range_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InputError, match=name):
-        TreeParams.from_mapping({name: value})
+        TreeParams(**{name: value})
 
 
 def test_whole_numbers_serve_as_real_ones() -> None:
-    assert TreeParams.from_mapping({"learning_rate": 1, "gamma": 2}).gamma == 2
+    assert TreeParams(learning_rate=1, gamma=2).gamma == 2
 
 
 def test_counts_follow_from_depth_and_bins() -> None:

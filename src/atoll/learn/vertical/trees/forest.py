@@ -18,9 +18,12 @@ from atoll.learn.vertical.trees.grow import Growth, draw_sample
 from atoll.learn.vertical.trees.kept import ANEW, KeptForest
 from atoll.learn.vertical.trees.kernels import F64, U8
 from atoll.learn.vertical.trees.model import History, Importance, LabelPart, TreeNode, used_columns
-from atoll.learn.vertical.trees.objective import auc, base_margin, derivatives, log_loss
+from atoll.learn.vertical.trees.objective import auc, base_margin, derivatives, log_loss, probability
 from atoll.learn.vertical.trees.params import TreeParams
 from atoll.privacy.leakage import LeakageMeter
+
+POINTS = 201
+"""Quantiles of the training rows' scores that are kept for comparing later ones with."""
 
 Asked = Sequence[Mapping[int, str]]
 """Level by level: node → id of the split that a site was told; fakes have negative numbers."""
@@ -104,6 +107,7 @@ class Forest:
     def __post_init__(self) -> None:
         self.base = base_margin(self.label.values[self.label.train], self.params)
         self.margin: F64 = np.full(self.table.rows, self.base)
+        self._scores: tuple[float, ...] = ()
         self._known: list[tuple[float, ...]] = []
         self._measures: list[asyncio.Task[tuple[float, ...]]] = []
         self._valid_loss: list[float] = []
@@ -140,6 +144,8 @@ class Forest:
         self._measures.append(asyncio.create_task(offload(_measure, self.margin, self.label)))
         if self.params.early_stopping_rounds is not None:
             self._valid_loss.append((await self._measures[-1])[2])
+            if self.best == len(self.trees):
+                self._scores = await offload(self._quantiles)
 
     async def kept(self, model: bytes, meter: LeakageMeter | None) -> KeptForest:
         """Return what a later try needs to go on after these trees."""
@@ -148,12 +154,12 @@ class Forest:
         asked: list[Any] = [{site: list(levels) for site, levels in tree.items()} for tree in self.asked]
         notes = [] if meter is None else meter.notes()
         margin = self.margin.astype("<f8").tobytes()
-        return KeptForest(model, self.trees, asked, self.gains, self.seconds, self._known, margin, notes)
+        return KeptForest(model, self.trees, asked, self.gains, self.seconds, self._known, self._scores, margin, notes)
 
     def restore(self, kept: KeptForest, meter: LeakageMeter | None) -> None:
         """Go on after the trees that an earlier try has kept."""
         self.trees, self.asked, self.gains = list(kept.trees), list(kept.asked), list(kept.gains)
-        self.seconds, self._known = list(kept.seconds), list(kept.measures)
+        self.seconds, self._known, self._scores = list(kept.seconds), list(kept.measures), kept.scores
         if len(kept.margin) != 8 * self.table.rows:
             raise InputError("what an earlier try kept of the trees is damaged", step="train", cure=ANEW)
         self.margin = np.frombuffer(kept.margin, "<f8").astype(np.float64)
@@ -186,9 +192,15 @@ class Forest:
         loss, area, valid_loss, valid_area = series if len(series) == 4 else (*series, (), ())
         best = self.best if self.params.early_stopping_rounds else None
         importance = tuple(self._importance(sites))
+        scores = self._scores if best else await offload(self._quantiles)
+        times, rows = tuple(self.seconds), self.table.rows
         return History(
-            loss, area, valid_loss, valid_area, tuple(self.seconds), best, self.vectors, self.table.rows, importance
-        )
+            loss, area, valid_loss, valid_area, times, best, self.vectors, rows, importance, scores
+        )  # fmt: skip
+
+    def _quantiles(self) -> tuple[float, ...]:
+        scores = probability(self.margin[self.label.train])
+        return tuple(np.quantile(scores, np.linspace(0.0, 1.0, POINTS)).tolist())
 
     def _node(
         self, growth: Growth, number: int, ids: Mapping[int, str], sites: Sequence[str], weight: float

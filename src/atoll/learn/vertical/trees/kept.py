@@ -35,6 +35,7 @@ class KeptForest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         gains: For every tree (site, feature, gain) of its splits.
         seconds: Of every tree.
         measures: Of every tree, as `forest` computes them.
+        scores: Quantiles of the training rows' scores at the best tree; empty without early stopping.
         margin: (n,) float64, little-endian.
         meter: The leakage meter's notes.
     """
@@ -45,6 +46,7 @@ class KeptForest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gains: list[list[tuple[int, int, float]]]
     seconds: list[float]
     measures: list[tuple[float, ...]]
+    scores: tuple[float, ...]
     margin: bytes
     meter: list[tuple[bytes, list[float]]]
 

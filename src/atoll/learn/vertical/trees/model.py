@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -11,8 +10,6 @@ import numpy as np
 from atoll.core.errors import InputError
 from atoll.data.columns import Columns
 from atoll.learn.vertical.trees.binning import BinnedTable, Rule
-
-P = TypeVar("P", "LabelPart", "FeaturePart")
 
 
 class UsedColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,6 +116,7 @@ class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         vectors: Vectors sent to each feature holder.
         rows: Rows n that every vector covers; T/n is `vectors / rows`.
         importance: By gain, largest first.
+        scores: The training rows' probabilities under the model: quantiles at even steps from the least to the largest.
     """
 
     train_log_loss: tuple[float, ...]
@@ -130,25 +128,12 @@ class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vectors: int
     rows: int
     importance: tuple[Importance, ...]
+    scores: tuple[float, ...]
 
 
 def to_json(part: LabelPart | FeaturePart) -> bytes:
     """Write a part as JSON."""
     return msgspec.json.encode(part)
-
-
-def from_json(data: bytes, kind: type[P]) -> P:
-    """Read a part.
-
-    Raises:
-        InputError: These bytes are no such part.
-    """
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as cause:
-        raise InputError(
-            f"this is no {kind.__name__} of boosted trees: {cause}", cure="Give the file that training wrote."
-        ) from None
 
 
 def used_columns(table: BinnedTable, rules: Iterable[Rule]) -> tuple[UsedColumn, ...]:

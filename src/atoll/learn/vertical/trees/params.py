@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -72,19 +70,6 @@ class TreeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 )
         if not isinstance(self.pad_shape, bool):
             raise InputError("parameter pad_shape must be true or false", step="trees", cure="Change it in the job.")
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> TreeParams:
-        """Build parameters from a plain mapping, such as a job file's.
-
-        Raises:
-            InputError: A name is unknown (the nearest right one is named), or a value is outside its range.
-        """
-        for name in values:
-            if name not in cls.__struct_fields__:
-                near = difflib.get_close_matches(str(name), cls.__struct_fields__, n=1, cutoff=0.0)[0]
-                raise InputError(f"unknown parameter {name!r} of boosted trees", step="trees", cure=f"Is it {near!r}?")
-        return cls(**values)
 
     @property
     def smallest_node(self) -> int:
