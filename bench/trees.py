@@ -19,6 +19,7 @@ from atoll.learn.vertical.trees.params import TreeParams
 from atoll.learn.vertical.trees.predict import PROTOCOL as PREDICTION
 from atoll.learn.vertical.trees.predict import predict_feature_holder, predict_label_holder
 from atoll.learn.vertical.trees.protocol import PROTOCOL, feature_holder, label_holder
+from atoll.node.process import settle
 from atoll.registry import kernels
 from atoll.transport.grpc_link import Endpoint
 from atoll.transport.site import init_site, load_site
@@ -108,6 +109,7 @@ async def site(role: str, folder: Path, n: int) -> dict[str, float]:
     del a, b, mine
     for warm in kernels().values():
         warm()
+    settle()  # as the process of a job does
     me = load_site(folder / role)
     async with Endpoint(me, listen=me.card.address) as endpoint:
         link = await endpoint.link("bench", me.peer("features" if role == "label" else "label"), dial=role != "label")

@@ -67,4 +67,5 @@ def auc(score: F64, label: U8) -> float:
     size = np.diff(ends, prepend=-1)
     negative = size - positive
     below = np.cumsum(negative) - negative
-    return float(positive @ (below + negative / 2) / (positive.sum() * negative.sum()))
+    won = (positive * (below + negative / 2)).sum()  # `@` would wake the threads of BLAS, which then spin
+    return float(won / (positive.sum() * negative.sum()))
