@@ -1,0 +1,140 @@
+"""Texts of any length to 128-bit words, many at once: CBC-MAC under a key drawn when the texts were settled.
+
+The length of a text stands before it, so no text continues another.  Two given texts collide with a probability below
+(blocks)² / 2^127 over the key.  Whoever knows the key can make collisions, so the key comes after the texts.
+
+Source: Bellare, Kilian, Rogaway, "The security of the cipher block chaining message authentication code", JCSS 2000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atoll.crypto.aes import FixedKey, blocks
+from atoll.crypto.jit import njit, read_only
+
+U64, I64 = NDArray[np.uint64], NDArray[np.int64]
+
+
+def hash_items(items: Sequence[bytes], key: bytes) -> U64:
+    """Return the hash of every item.
+
+    Args:
+        items: n texts.
+        key: 16 bytes that both sides know, drawn after the items were settled.
+
+    Returns:
+        (n, 2) uint64.
+    """
+    n = len(items)
+    lengths = np.fromiter(map(len, items), np.int64, n)
+    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+    text, cipher, state = np.frombuffer(b"".join(items), np.uint8), FixedKey(key), blocks(n)
+    state[:, 0], state[:, 1] = lengths.view(np.uint64), 0
+    cipher.encrypt_into(state, state)
+    for block in range(int((lengths.max(initial=0) + 15) // 16)):
+        longer = np.flatnonzero(lengths > 16 * block)
+        if len(longer) == n:
+            _mix(text, starts, block, state)
+            cipher.encrypt_into(state, state)
+        else:
+            part = blocks(len(longer))
+            part[:] = state[longer]
+            _mix_some(text, starts, longer, block, part)
+            cipher.encrypt_into(part, part)
+            state[longer] = part
+    return state
+
+
+def repeated(hashed: U64) -> int:
+    """Return how many of the hashes (n, 2) repeat an earlier one."""
+    return int(_repeated(read_only(hashed), _slots(len(hashed))))
+
+
+def join(x: U64, y: U64) -> tuple[I64, I64]:
+    """Return the places of equal words in x and in y.
+
+    Args:
+        x: (n, 2) uint64 that look random, each once.
+        y: (m, 2) uint64.
+
+    Returns:
+        Places in x and in y, in the order of y; a word that y holds twice is there twice.
+    """
+    at_x, at_y = np.empty(len(y), np.int64), np.empty(len(y), np.int64)
+    count = _join(read_only(x), read_only(y), _slots(len(x)), at_x, at_y)
+    return at_x[:count], at_y[:count]
+
+
+def _slots(n: int) -> NDArray[np.uint32]:
+    return np.zeros(1 << max(1, (2 * n).bit_length()), np.uint32)
+
+
+@njit
+def _word(text: NDArray[np.uint8], start: int, end: int) -> np.uint64:
+    word = np.uint64(0)
+    for k in range(min(8, end - start)):
+        word |= np.uint64(text[start + k]) << np.uint64(8 * k)
+    return word
+
+
+@njit
+def _mix(text: NDArray[np.uint8], starts: I64, block: int, state: U64) -> None:
+    for i in range(state.shape[0]):
+        start, end = starts[i] + 16 * block, starts[i + 1]
+        state[i, 0] ^= _word(text, start, end)
+        state[i, 1] ^= _word(text, start + 8, end)
+
+
+@njit
+def _mix_some(text: NDArray[np.uint8], starts: I64, which: I64, block: int, state: U64) -> None:
+    for k in range(which.size):
+        start, end = starts[which[k]] + 16 * block, starts[which[k] + 1]
+        state[k, 0] ^= _word(text, start, end)
+        state[k, 1] ^= _word(text, start + 8, end)
+
+
+@njit
+def _repeated(x: U64, slots: NDArray[np.uint32]) -> int:
+    mask, found = np.uint64(slots.size - 1), 0
+    for i in range(x.shape[0]):
+        at = x[i, 0] & mask
+        while slots[at] != 0:
+            j = np.int64(slots[at]) - 1
+            if x[j, 0] == x[i, 0] and x[j, 1] == x[i, 1]:
+                found += 1
+                break
+            at = (at + np.uint64(1)) & mask
+        else:
+            slots[at] = np.uint32(i + 1)
+    return found
+
+
+@njit
+def _join(x: U64, y: U64, slots: NDArray[np.uint32], at_x: I64, at_y: I64) -> int:
+    mask, count = np.uint64(slots.size - 1), 0
+    for i in range(x.shape[0]):
+        at = x[i, 0] & mask
+        while slots[at] != 0:
+            at = (at + np.uint64(1)) & mask
+        slots[at] = np.uint32(i + 1)
+    for i in range(y.shape[0]):
+        at = y[i, 0] & mask
+        while slots[at] != 0:
+            j = np.int64(slots[at]) - 1
+            if x[j, 0] == y[i, 0] and x[j, 1] == y[i, 1]:
+                at_x[count], at_y[count] = j, i
+                count += 1
+                break
+            at = (at + np.uint64(1)) & mask
+    return count
+
+
+def warm() -> None:
+    """Compile this module's kernels."""
+    found = hash_items([b"a", b"b" * 17], bytes(16))
+    repeated(found)
+    join(found, found)
