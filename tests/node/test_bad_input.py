@@ -209,6 +209,12 @@ def test_a_site_that_stops_answering_and_comes_back(sites: Sites) -> None:
     assert "Traceback" not in back.text
 
 
+def test_ids_may_be_compared_by_diffie_hellman(sites: Sites) -> None:
+    job = document()
+    job["steps"][0]["protocol"] = "ecdh"
+    assert both_in_process(sites, job) == {"bank": None, "shop": None}
+
+
 def test_ids_are_compared_in_their_canonical_form(sites: Sites) -> None:
     sites.write("shop", [line.replace("C0", " c0") for line in tables()["shop"]])
     job = document()

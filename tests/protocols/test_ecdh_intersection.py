@@ -13,7 +13,8 @@ from atoll.core.errors import AtollError, InputError, ProtocolError
 from atoll.crypto import ristretto
 from atoll.crypto.random import Rng
 from atoll.protocols import ecdh_intersection as ecdh
-from atoll.protocols.ecdh_intersection import Matches, Shuffled
+from atoll.protocols import intersection_result as result
+from atoll.protocols.intersection_result import Matches, Shuffled
 from atoll.testing import ProtocolCheck, check_protocol, end_pair, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
 
@@ -39,13 +40,13 @@ def test_conformance(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def first(peer: Channel, case: Case, rng: Rng) -> Any:
         matches = await ecdh.receiver(peer, case[0], rng=rng, context=CONTEXT)
-        rows, (positions,) = ecdh.common_rows([matches], rng)
-        await ecdh.announce(peer, positions)
+        rows, (positions,) = result.common_rows([matches], rng)
+        await result.announce(peer, positions)
         return {case[0][i] for i in rows}
 
     async def second(peer: Channel, case: Case, rng: Rng) -> Any:
         shuffled = await ecdh.sender(peer, case[1], rng=rng, context=CONTEXT)
-        return {case[1][i] for i in await ecdh.learn(peer, shuffled.order)}
+        return {case[1][i] for i in await result.learn(peer, shuffled.order)}
 
     def cost(case: Case) -> float:
         nx, ny = map(len, case)
@@ -106,9 +107,9 @@ def test_a_star_of_two_senders_ends_in_one_common_order(monkeypatch: pytest.Monk
             peers, x, rng=seeded_rng(1), progress=lambda done, total: seen.append((done, total))
         )
         assert {name: len(match.mine) for name, match in matches.items()} == {"one": 30, "two": 30}
-        rows, positions = ecdh.common_rows(list(matches.values()), seeded_rng(5))
+        rows, positions = result.common_rows(list(matches.values()), seeded_rng(5))
         for peer, told in zip((one, two), positions, strict=True):
-            await ecdh.announce(peer, told)
+            await result.announce(peer, told)
         return [x[i] for i in rows]
 
     async def leaves(one: Channel, two: Channel) -> list[list[bytes]]:
@@ -116,7 +117,7 @@ def test_a_star_of_two_senders_ends_in_one_common_order(monkeypatch: pytest.Monk
             *(ecdh.sender(peer, y, rng=seeded_rng(7)) for peer, y in zip((one, two), ys, strict=True))
         )
         return [
-            [y[i] for i in await ecdh.learn(peer, shuffled.order)]
+            [y[i] for i in await result.learn(peer, shuffled.order)]
             for peer, y, shuffled in zip((one, two), ys, orders, strict=True)
         ]
 
@@ -298,11 +299,11 @@ async def stop(role: Any, peer: Channel) -> Any:
 def test_wrong_results_are_refused(positions: list[int]) -> None:
     a, b = memory_pair()
     told = np.array(positions, np.int64)
-    ends = end_pair(ecdh.announce(a, told), ecdh.learn(b, np.arange(5)))
+    ends = end_pair(result.announce(a, told), result.learn(b, np.arange(5)))
     assert isinstance(ends[1], ProtocolError)
 
 
 def test_an_empty_result_can_be_announced() -> None:
     a, b = memory_pair()
-    _, rows = run_pair(ecdh.announce(a, np.zeros(0, np.int64)), ecdh.learn(b, np.zeros(0, np.int64)))
+    _, rows = run_pair(result.announce(a, np.zeros(0, np.int64)), result.learn(b, np.zeros(0, np.int64)))
     assert rows.shape == (0,)

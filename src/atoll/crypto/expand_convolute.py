@@ -11,19 +11,25 @@ CRYPTO 2023 (eprint 2023/882), systematic form, expander weight 7, 24 further ta
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from atoll.crypto.aes import expand
 from atoll.crypto.jit import njit, read_only
 
-U32, U64 = NDArray[np.uint32], NDArray[np.uint64]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
 
 TAPS = 24
-WEIGHT, REGULAR = 7, 4
+WEIGHT = 7
 DISTANCE = 0.25
 """Relative distance that the noise is chosen for, as the authors' library takes it for this code at rate ½."""
+
+_PIECE = 1 << 14
+"""Rows of public words at a time: they stay in the cache."""
 
 SECURITY = 128
 NOISE = math.ceil(SECURITY / -math.log2(1 - 2 * DISTANCE))
@@ -33,109 +39,123 @@ SEED = bytes.fromhex("b7a5d6ab4fcbd4a2ddc1cbb5a5c9b0ff")
 """Public; any value that nobody chose with the noise in mind."""
 
 
+@dataclass(frozen=True)
 class Code:
-    """The code of one length; holds its public random numbers, 36 bytes for each output.
+    """The code of one length.
 
     Args:
         length: m, at least 1.
     """
 
-    def __init__(self, length: int) -> None:
-        self.length = length
-        self._taps = expand(SEED, 8 * length, bytes([1] + [0] * 15)).view(np.uint32).reshape(2, length)
-        self._rows = expand(SEED, 4 * WEIGHT * length, bytes([2] + [0] * 15)).view(np.uint32).reshape(length, WEIGHT)
-
-    @property
-    def noise_length(self) -> int:
-        """Length of the noise that `compress` takes: at least 2m, whole blocks."""
-        return NOISE * self.block
+    length: int
 
     @property
     def block(self) -> int:
-        """Length of a block of noise, in which one position is set."""
+        """Length of a block of noise, in which one position is set; `NOISE` blocks are 2m or a little more."""
         return -(-2 * self.length // NOISE)
 
-    def compress(self, noise: U64) -> U64:
-        """Return the m words that the code makes of noise, which is overwritten.
+    def compress(self, *noises: U64) -> tuple[U64, ...]:
+        """Return the m words that the code makes of each noise; noises are overwritten.
 
         Args:
-            noise: (2m or a little more, w) uint64, w = 1 or 2; what is beyond 2m does not count.
+            *noises: (2m or a little more, w) uint64 each, w = 1 or 2; what is beyond 2m does not count.
         """
         m = self.length
-        out, rest = noise[:m], noise[m : 2 * m]
-        for taps in self._taps:
-            (_convolve_one if noise.shape[1] == 1 else _convolve_two)(rest, read_only(taps))
-        (_expand_one if noise.shape[1] == 1 else _expand_two)(rest, read_only(self._rows), out)
-        return out
+        for number in range(2):
+            for lo, taps in _public(number, m, 1):
+                for noise in noises:
+                    _convolve(noise[m : 2 * m], lo, taps.reshape(-1))
+        for lo, rows in _public(2, m, WEIGHT):
+            places = np.empty(rows.shape, np.uint32)
+            _scale(rows, m, places)
+            for noise in noises:
+                gather = _gather_one if noise.shape[1] == 1 else _gather_two
+                gather(noise[m : 2 * m], read_only(places), noise[lo : lo + len(rows)])
+        return tuple(noise[:m] for noise in noises)
+
+
+def _public(number: int, length: int, width: int) -> Iterator[tuple[int, U32]]:
+    """Yield the code's public random words in pieces: the first row, and (rows, width) uint32."""
+    stream = Cipher(algorithms.AES(SEED), modes.CTR(bytes([number] + [0] * 15))).encryptor()
+    for lo in range(0, length, _PIECE):
+        words = np.zeros((min(_PIECE, length - lo), width), np.uint32)
+        flat = words.reshape(-1).view(np.uint8)
+        stream.update_into(flat.data, flat.data)
+        yield lo, read_only(words)
+
+
+def _convolve(x: U64, first: int, taps: U32) -> None:
+    inside = max(0, min(len(taps), len(x) - TAPS - 1 - first))
+    (_convolve_one if x.shape[1] == 1 else _convolve_two)(x[first:], taps[:inside])
+    _convolve_end(x, first + inside, taps[inside:])
 
 
 @njit
 def _convolve_two(x: U64, taps: U32) -> None:
-    n, zero, one = x.shape[0], np.uint64(0), np.uint64(1)
-    for i in range(n):
+    zero, one = np.uint64(0), np.uint64(1)
+    for i in range(taps.size):
         a, b, bits = x[i, 0], x[i, 1], np.uint64(taps[i])
-        if i + 25 < n:
-            x[i + 1, 0] ^= a
-            x[i + 1, 1] ^= b
-            for j in range(24):
-                mask = zero - ((bits >> np.uint64(j)) & one)
-                x[i + 2 + j, 0] ^= a & mask
-                x[i + 2 + j, 1] ^= b & mask
-        else:  # the end flows into the beginning, so that late noise spreads in the second convolution
-            x[(i + 1) % n, 0] ^= a
-            x[(i + 1) % n, 1] ^= b
-            for j in range(24):
-                mask = zero - ((bits >> np.uint64(j)) & one)
-                x[(i + 2 + j) % n, 0] ^= a & mask
-                x[(i + 2 + j) % n, 1] ^= b & mask
+        x[i + 1, 0] ^= a
+        x[i + 1, 1] ^= b
+        for j in range(24):
+            mask = zero - ((bits >> np.uint64(j)) & one)
+            x[i + 2 + j, 0] ^= a & mask
+            x[i + 2 + j, 1] ^= b & mask
 
 
 @njit
 def _convolve_one(x: U64, taps: U32) -> None:
-    n, zero, one = x.shape[0], np.uint64(0), np.uint64(1)
-    for i in range(n):
+    zero, one = np.uint64(0), np.uint64(1)
+    for i in range(taps.size):
         a, bits = x[i, 0], np.uint64(taps[i])
-        if i + 25 < n:
-            x[i + 1, 0] ^= a
-            for j in range(24):
-                x[i + 2 + j, 0] ^= a & (zero - ((bits >> np.uint64(j)) & one))
-        else:
-            x[(i + 1) % n, 0] ^= a
-            for j in range(24):
-                x[(i + 2 + j) % n, 0] ^= a & (zero - ((bits >> np.uint64(j)) & one))
+        x[i + 1, 0] ^= a
+        for j in range(24):
+            x[i + 2 + j, 0] ^= a & (zero - ((bits >> np.uint64(j)) & one))
 
 
 @njit
-def _expand_two(x: U64, rows: U32, out: U64) -> None:
-    n, quarter, half = np.uint64(x.shape[0]), np.uint64(max(x.shape[0] // 4, 1)), np.uint64(32)
-    for i in range(out.shape[0]):
-        a, b = out[i, 0], out[i, 1]
+def _convolve_end(x: U64, first: int, taps: U32) -> None:
+    """Let the end flow into the beginning, so that noise near the end spreads in the second convolution."""
+    for k in range(taps.size):
+        here = x[first + k].copy()
+        for j in range(-1, 24):
+            if j < 0 or (np.uint64(taps[k]) >> np.uint64(j)) & np.uint64(1) == np.uint64(1):
+                at = (first + k + 2 + j) % x.shape[0]
+                for w in range(here.size):
+                    x[at, w] ^= here[w]
+
+
+@njit
+def _scale(rows: U32, length: int, places: U32) -> None:
+    """Turn random words into places: the first four in one quarter each, the others anywhere."""
+    n, quarter, half = np.uint64(length), np.uint64(max(length // 4, 1)), np.uint64(32)
+    for i in range(rows.shape[0]):
         for j in range(4):
             at = (np.uint64(rows[i, j]) * quarter >> half) + np.uint64(j) * quarter
-            at = at if at < n else at % n
-            a ^= x[at, 0]
-            b ^= x[at, 1]
+            places[i, j] = np.uint32(at if at < n else at % n)
         for j in range(4, 7):
-            at = np.uint64(rows[i, j]) * n >> half
-            a ^= x[at, 0]
-            b ^= x[at, 1]
+            places[i, j] = np.uint32(np.uint64(rows[i, j]) * n >> half)
+
+
+@njit
+def _gather_two(x: U64, places: U32, out: U64) -> None:
+    for i in range(out.shape[0]):
+        a, b = out[i, 0], out[i, 1]
+        for j in range(7):
+            a ^= x[places[i, j], 0]
+            b ^= x[places[i, j], 1]
         out[i, 0], out[i, 1] = a, b
 
 
 @njit
-def _expand_one(x: U64, rows: U32, out: U64) -> None:
-    n, quarter, half = np.uint64(x.shape[0]), np.uint64(max(x.shape[0] // 4, 1)), np.uint64(32)
+def _gather_one(x: U64, places: U32, out: U64) -> None:
     for i in range(out.shape[0]):
         a = out[i, 0]
-        for j in range(4):
-            at = (np.uint64(rows[i, j]) * quarter >> half) + np.uint64(j) * quarter
-            a ^= x[at if at < n else at % n, 0]
-        for j in range(4, 7):
-            a ^= x[np.uint64(rows[i, j]) * n >> half, 0]
+        for j in range(7):
+            a ^= x[places[i, j], 0]
         out[i, 0] = a
 
 
 def warm() -> None:
     """Compile this module's kernels."""
-    for words in (1, 2):
-        Code(2).compress(np.zeros((NOISE, words), np.uint64))
+    Code(2).compress(np.zeros((NOISE, 1), np.uint64), np.zeros((NOISE, 2), np.uint64))

@@ -9,6 +9,7 @@ Source: Bellare, Kilian, Rogaway, "The security of the cipher block chaining mes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from atoll.crypto.aes import FixedKey, blocks
 from atoll.crypto.jit import njit, read_only
 
-U64, I64 = NDArray[np.uint64], NDArray[np.int64]
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
 
 
 def hash_items(items: Sequence[bytes], key: bytes) -> U64:
@@ -32,7 +34,8 @@ def hash_items(items: Sequence[bytes], key: bytes) -> U64:
     n = len(items)
     lengths = np.fromiter(map(len, items), np.int64, n)
     starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
-    text, cipher, state = np.frombuffer(b"".join(items), np.uint8), FixedKey(key), blocks(n)
+    end = bytes(16 - int(starts[-1]) % 8)  # whole words, and one beyond the last
+    text, cipher, state = np.frombuffer(b"".join(chain(items, (end,))), np.uint64), FixedKey(key), blocks(n)
     state[:, 0], state[:, 1] = lengths.view(np.uint64), 0
     cipher.encrypt_into(state, state)
     for block in range(int((lengths.max(initial=0) + 15) // 16)):
@@ -74,15 +77,21 @@ def _slots(n: int) -> NDArray[np.uint32]:
 
 
 @njit
-def _word(text: NDArray[np.uint8], start: int, end: int) -> np.uint64:
-    word = np.uint64(0)
-    for k in range(min(8, end - start)):
-        word |= np.uint64(text[start + k]) << np.uint64(8 * k)
+def _word(text: U64, start: int, end: int) -> np.uint64:
+    """Return up to 8 bytes from `start` on, and zeros from `end` on."""
+    if start >= end:
+        return np.uint64(0)
+    at, shift = start >> 3, np.uint64(8 * (start & 7))
+    word: np.uint64 = text[at] >> shift
+    if shift != np.uint64(0):
+        word |= text[at + 1] << (np.uint64(64) - shift)
+    if end - start < 8:
+        word &= (np.uint64(1) << np.uint64(8 * (end - start))) - np.uint64(1)
     return word
 
 
 @njit
-def _mix(text: NDArray[np.uint8], starts: I64, block: int, state: U64) -> None:
+def _mix(text: U64, starts: I64, block: int, state: U64) -> None:
     for i in range(state.shape[0]):
         start, end = starts[i] + 16 * block, starts[i + 1]
         state[i, 0] ^= _word(text, start, end)
@@ -90,7 +99,7 @@ def _mix(text: NDArray[np.uint8], starts: I64, block: int, state: U64) -> None:
 
 
 @njit
-def _mix_some(text: NDArray[np.uint8], starts: I64, which: I64, block: int, state: U64) -> None:
+def _mix_some(text: U64, starts: I64, which: I64, block: int, state: U64) -> None:
     for k in range(which.size):
         start, end = starts[which[k]] + 16 * block, starts[which[k] + 1]
         state[k, 0] ^= _word(text, start, end)

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from atoll.crypto.aes import FixedKey, blocks, expand
 from atoll.crypto.jit import njit, read_only
 
-U32, U64, I64 = NDArray[np.uint32], NDArray[np.uint64], NDArray[np.int64]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
 
 DENSE = 48
 """Words of a bin's dense part: 40 for a failure below 2^-40, and more than the columns that a peeled core may lack."""
@@ -91,6 +93,7 @@ class Places:
         starts: (bins + 1,) int64, where each bin's keys begin.
         at: (n, 3) uint32, places in the bin's sparse part.
         dense: (n,) uint64, bits of the dense words that count.
+        keys: (n, 2) uint64, the keys.
         hashed: (n, 2) uint64, a hash of each key for the caller's use.
         shape: Sizes.
     """
@@ -99,6 +102,7 @@ class Places:
     starts: I64
     at: U32
     dense: U64
+    keys: U64
     hashed: U64
     shape: Shape
 
@@ -116,9 +120,10 @@ def places(seed: bytes, keys: U64, shape: Shape) -> Places:
     FixedKey(schedule[:16]).encrypt_into(keys, first)
     FixedKey(schedule[16:]).encrypt_into(keys, second)
     starts, order = np.zeros(shape.bins + 1, np.int64), np.empty(n, np.int64)
-    at, dense, hashed = np.empty((n, 3), np.uint32), np.empty(n, np.uint64), np.empty((n, 2), np.uint64)
-    _places(read_only(keys), first, second, shape.bins, shape.third, starts, order, at, dense, hashed)
-    return Places(order, starts, at, dense, hashed, shape)
+    at, dense = np.empty((n, 3), np.uint32), np.empty(n, np.uint64)
+    sorted_, hashed = np.empty((n, 2), np.uint64), np.empty((n, 2), np.uint64)
+    _places(read_only(keys), first, second, shape.bins, shape.third, starts, order, at, dense, sorted_, hashed)
+    return Places(order, starts, at, dense, sorted_, hashed, shape)
 
 
 def encode(found: Places, values: U64) -> U64:
@@ -185,8 +190,9 @@ def _solve_core(at: U32, dense: U64, values: U64, core: I64, sparse: int, out: U
         others = rows[:, ones[0]].copy()
         others[row] = False
         rows[others] ^= rows[row]
-    for row in rows:
-        out[found[np.flatnonzero(row[:width])[0]]] = np.packbits(row[width:], bitorder="little").view(np.uint64)[0]
+    for solved in rows:
+        place = found[np.flatnonzero(solved[:width])[0]]
+        out[place] = np.packbits(solved[width:], bitorder="little").view(np.uint64)[0]
 
 
 @njit
@@ -200,6 +206,7 @@ def _places(
     order: I64,
     at: U32,
     dense: U64,
+    sorted_: U64,
     hashed: U64,
 ) -> None:
     """Sort keys into bins by counting, and write what `Places` holds; each block is AES(key) ⊕ key."""
@@ -221,6 +228,7 @@ def _places(
         at[q, 1] = np.uint32(size + ((((word >> bits) & low) * size) >> bits))
         at[q, 2] = np.uint32(size + size + ((((word >> (bits + bits)) & low) * size) >> bits))
         dense[q] = rest >> np.uint64(16)
+        sorted_[q, 0], sorted_[q, 1] = keys[i, 0], keys[i, 1]
         hashed[q, 0] = second[i, 0] ^ keys[i, 0]
         hashed[q, 1] = second[i, 1] ^ keys[i, 1]
 
@@ -298,3 +306,14 @@ def _decode(at: U32, dense: U64, starts: I64, words: U64, sparse: int, out: U64)
                 a0 ^= tables[byte, k, 0]
                 a1 ^= tables[byte, k, 1]
             out[i, 0], out[i, 1] = a0, a1
+
+
+def warm() -> None:
+    """Compile this module's kernels."""
+    found = places(bytes(16), np.zeros((1, 2), np.uint64), Shape(1))
+    words = encode(found, np.zeros(1, np.uint64))
+    decode(found, np.stack((words, words), axis=1))
+    nothing = np.empty(0, np.uint32)
+    _settle_above_core(
+        found.at, found.dense, found.dense, nothing, nothing, dense_tables(words[-DENSE:, np.newaxis]), words
+    )

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from atoll.crypto.aes import FixedKey, blocks
 from atoll.crypto.jit import njit, read_only
 
-U64, I64 = NDArray[np.uint64], NDArray[np.int64]
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
 
 LEFT, RIGHT = (
     FixedKey(hashlib.sha256(f"atoll/punctured-trees/v1/{side}".encode()).digest()[:16]) for side in ("left", "right")

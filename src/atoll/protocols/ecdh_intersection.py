@@ -1,27 +1,25 @@
 """Set intersection by Diffie-Hellman masks on ristretto255: `receiver` learns which of its ids `sender` has, too.
 
-The receiver finds positions in the sender's *shuffled* list.  With several senders (a star) it intersects all matches
-by `common_rows`, and tells each sender its final rows, in one common random order (`announce`, `learn`); or it tells
-nothing, and the result stays one-sided.
+What comes of it, and how the sender may learn it, stands in `intersection_result`.
 """
 
 import asyncio
 import functools
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
 from atoll.core.errors import InputError, ProtocolError
-from atoll.core.message import I64, U8, AtMost, Message
+from atoll.core.message import U8, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto import ristretto
 from atoll.crypto.random import Rng
+from atoll.protocols import intersection_result
+from atoll.protocols.intersection_result import Matches, Shuffled, context_hash
 
 ROUND = 8192
 """Items of each site in one round; both sites work while a round is on its way."""
@@ -43,22 +41,18 @@ CARD = Card(
             "Which of its own ids the sender has, too, and at which positions of the sender's shuffled list.",
             "In a star: its intersection with every single sender, not only the common one.",
         ),
-        "sender": (
-            "The number nx of the receiver's ids.",
-            "If the receiver announces a result: which of its own ids are in the final result, in a random order.",
-        ),
+        "sender": ("The number nx of the receiver's ids.",),
     },
     cost="For each item 1 hash to the group and 1 scalar multiplication at its own site, 1 more at its "
-    "peer's. Bytes: 32 (nx + ny) + t nx with t = 10 to 13, and 400 a round of 8,192 items; announcing a result of m "
-    "rows 8 m.",
+    "peer's. Bytes: 32 (nx + ny) + t nx with t = 10 to 13, and 400 a round of 8,192 items.",
     fails="ProtocolError when sites differ in job or columns, sizes exceed the limit, a point is not canonical, is the "
-    "identity or is repeated, positions are out of range or repeated; InputError on own duplicates.",
+    "identity or is repeated; InputError on own duplicates.",
     assurance="tested",
     notes=(
         "In a star one mask of the receiver serves all senders, so senders that work together see the same points.",
         "A malicious site can put in ids that it does not have, and so ask for persons; only sizes are limited.",
         "Repeated runs with changed inputs show the difference: keep a log of runs.",
-        "Sets of 10^6 ids take about two minutes on one core at each site.",
+        "Sets of 10^6 ids take about two minutes on one core at each site; `vole-intersection` takes about a second.",
     ),
 )
 
@@ -86,30 +80,6 @@ class Doubled(Message, frozen=True):
     """Step 4, sender, each round: the first bytes of b·(a·H(x)) for the receiver's points, in the receiver's order."""
 
     tags: U8
-
-
-class Positions(Message, frozen=True):
-    """Step 5, receiver, where the result is two-sided: final rows as positions of the sender's shuffled list."""
-
-    positions: I64
-
-
-@dataclass(frozen=True)
-class Matches:
-    """What the receiver learns: pairs of its own indices and positions of the sender's shuffled list, (m,) int64 each.
-
-    Pairs stand in the order of the receiver's indices, which says nothing about the sender.
-    """
-
-    mine: NDArray[np.int64]
-    theirs: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Shuffled:
-    """What the sender keeps: order[p] is the index of its id at position p, (ny,) int64."""
-
-    order: NDArray[np.int64]
 
 
 async def receiver(
@@ -254,51 +224,9 @@ async def sender(
     return Shuffled(order)
 
 
-async def announce(peer: Channel, positions: NDArray[np.int64]) -> None:
-    """Tell a sender the final rows, as positions of its shuffled list, in the order common to all sites."""
-    await peer.send(Positions(positions))  # (5)
-
-
-async def learn(peer: Channel, order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Learn the final rows as the sender's own indices, in the order common to all sites.
-
-    Args:
-        peer: Channel to the receiver.
-        order: `Shuffled.order`.
-
-    Raises:
-        ProtocolError: A position is out of range or repeated.
-    """
-    positions = (await peer.recv(Positions, positions=(AtMost(len(order)),))).positions  # (5)
-    if positions.size and not 0 <= positions.min() <= positions.max() < len(order):
-        raise ProtocolError(f"a position in the result lies outside of 0 … {len(order) - 1:,}")
-    if np.bincount(positions, minlength=1).max(initial=0) > 1:
-        raise ProtocolError("a position stands twice in the result")
-    return order[positions]
-
-
-def common_rows(matches: Sequence[Matches], rng: Rng) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-    """Intersect the matches with several senders, and put the common rows in random order.
-
-    Args:
-        matches: One for each sender, at least one.
-        rng: Secret randomness: the order that all sites see then says nothing of the receiver's.
-
-    Returns:
-        The receiver's own indices of the common rows, and for each sender the positions to announce, (m,) int64 each.
-    """
-    rows = matches[0].mine
-    for match in matches[1:]:
-        rows = np.intersect1d(rows, match.mine, assume_unique=True)
-    rows = rows[rng.permutation(len(rows))]
-    return rows, [match.theirs[np.searchsorted(match.mine, rows)] for match in matches]
-
-
 def _domain(context: Sequence[str]) -> bytes:
     """Hash the context, length-prefixed, into the tag that separates this run's hashes from all others'."""
-    parts = [part.encode() for part in context]
-    digest = hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
-    return b"atoll/ecdh-intersection/v1/" + digest
+    return b"atoll/ecdh-intersection/v1/" + context_hash(context)
 
 
 def _refuse_duplicates(ids: Sequence[bytes]) -> None:
@@ -379,5 +307,6 @@ PROTOCOL = Protocol(
     title="Set intersection by Diffie-Hellman masks: common ids, and nothing else",
     card=CARD,
     roles={"receiver": receiver, "sender": sender},
-    messages=(Opening, Masked, Own, Doubled, Positions),
+    messages=(Opening, Masked, Own, Doubled),
+    uses=(intersection_result.PROTOCOL,),
 )

@@ -1,4 +1,4 @@
-"""Silent vector oblivious linear evaluation: long random vectors A, B at the receiver and K, Δ at the sender, K = B + Δ·A.
+"""Silent vector oblivious linear evaluation: long random A and B at the receiver, K and Δ at the sender, K = B + Δ·A.
 
 Receiver                                                   Sender
 (1) chooses one position and one value in each of t blocks: correlated transfers (the sender's Δ) on the positions'
@@ -29,7 +29,7 @@ Words = NDArray[np.uint64]
 
 
 class Trees(Message, frozen=True):
-    """(2) sender → receiver: masked sums of left and right children, (t, depth, 2, 2); sums of leaves and values (t, 2)."""
+    """(2) sender → receiver: masked sums of left and right children, (t, depth, 2, 2); sums of leaves, (t, 2)."""
 
     sums: U64
     leaves: U64
@@ -64,7 +64,7 @@ async def receiver(peer: Channel, length: int, *, words: int, ot: OtReceiver, rn
     Raises:
         ProtocolError: The sender sent another size.
     """
-    code = await offload(Code, length)
+    code = Code(length)
     missing = rng.uniform_u64(code.block, NOISE).astype(np.int64)
     values = rng.u64(NOISE, words)
     sides = punctured_trees.sides(missing, code.block)
@@ -76,13 +76,14 @@ async def receiver(peer: Channel, length: int, *, words: int, ot: OtReceiver, rn
 
 async def sender(peer: Channel, length: int, *, words: int, ot: OtSender, rng: Rng) -> Sent:
     """Get K and Δ; arguments as of `receiver`."""
-    code = await offload(Code, length)
+    code = Code(length)
     levels = punctured_trees.depth(code.block)
     grown = await offload(punctured_trees.grow, rng.u64(NOISE, 2), code.block)
     blocks = await ot.extend(peer, NOISE * (levels + 64 * words))  # (1)
     trees, leaves = await offload(_mask, *grown, blocks)
     await peer.send(trees)  # (2)
-    return Sent(await offload(code.compress, leaves), blocks.delta)
+    (k,) = await offload(code.compress, leaves)
+    return Sent(k, blocks.delta)
 
 
 def _mask(leaves: Words, sums: Words, blocks: CorrelatedBlocks) -> tuple[Trees, Words]:
@@ -97,7 +98,12 @@ def _mask(leaves: Words, sums: Words, blocks: CorrelatedBlocks) -> tuple[Trees, 
 
 
 def _fold(
-    code: Code, missing: NDArray[np.int64], values: Words, sides: NDArray[np.uint8], blocks: ReceivedBlocks, trees: Trees
+    code: Code,
+    missing: NDArray[np.int64],
+    values: Words,
+    sides: NDArray[np.uint8],
+    blocks: ReceivedBlocks,
+    trees: Trees,
 ) -> Received:
     """Open the sums, grow the trees around their missing leaves, fill those in, and fold both sparse vectors."""
     t, words = values.shape
@@ -112,7 +118,7 @@ def _fold(
     b[each, missing] = trees.leaves ^ np.bitwise_xor.reduce(b, axis=1) ^ shares
     a = np.zeros((t, code.block, words), np.uint64)
     a[each, missing] = values
-    return Received(code.compress(a.reshape(-1, words)), code.compress(b.reshape(-1, 2)))
+    return Received(*code.compress(a.reshape(-1, words), b.reshape(-1, 2)))
 
 
 PROTOCOL = Protocol(

@@ -11,9 +11,10 @@ F(x) = H(B(x), x), for K′(x) + Δ·h(x) = B(x) where P(x) = h(x); compares
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +27,10 @@ from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto import gf128, item_hash, okvs
 from atoll.crypto.aes import FixedKey, blocks
-from atoll.crypto.jit import read_only
+from atoll.crypto.jit import njit, read_only
 from atoll.crypto.random import Rng
-from atoll.protocols import oblivious_transfer, silent_vole
-from atoll.protocols.ecdh_intersection import Matches, Shuffled
+from atoll.protocols import intersection_result, oblivious_transfer, silent_vole
+from atoll.protocols.intersection_result import Matches, Shuffled, context_hash
 
 LARGEST = 1 << 22
 """Most items of one site in one run; larger sets are cut into buckets."""
@@ -107,25 +108,64 @@ async def receiver(
         InputError: An id stands twice in `ids`.
         ProtocolError: As the card says.
     """
-    domain, seed = _domain(context), rng.bytes(16)
+    domain, seed = context_hash(context), rng.bytes(16)
     public, shape, words = _Public.of(seed, domain), okvs.Shape(max(len(ids), 1)), _words(len(ids))
     await peer.send(Opening(len(ids), domain, seed))  # (1)
-    placing = asyncio.ensure_future(offload(_encoded, ids, public, shape, words))
+    ny = _checked(await peer.recv(Opening), domain, largest)  # (1)
+    ot = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
+    encoding = asyncio.ensure_future(offload(_encoded, ids, public, shape, words))
     try:
-        ny = _checked(await peer.recv(Opening), domain, largest)  # (1)
-        ot = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
         vole = await silent_vole.receiver(peer, shape.words, words=words, ot=ot, rng=rng.spawn())  # (2)
-        keys, found, encoded = await placing
+        found, encoded = await encoding
     finally:
-        placing.cancel()
+        encoding.cancel()
     await peer.send(Encoded(encoded ^ vole.a))  # (3)
     progress(1, 2)
-    mine = await offload(_tags, keys, found, okvs.decode(found, vole.b), public)
-    width = _tag_bytes(len(ids), ny)
-    theirs = await peer.recv(Tags, tags=(ny, width))  # (4)
-    matches = await offload(_match, mine, theirs.tags)
+    values = await offload(okvs.decode, found, vole.b)
+    mine = await offload(_tags, found, values, public)
+    theirs = await peer.recv(Tags, tags=(ny, _tag_bytes(len(ids), ny)))  # (4)
+    matches = await offload(_match, found, mine, theirs.tags)
     progress(2, 2)
     return matches
+
+
+async def receive_from_all(
+    peers: Mapping[str, Channel],
+    ids: Sequence[bytes],
+    *,
+    rng: Rng,
+    context: Sequence[str] = (),
+    largest: int = LARGEST,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Matches]:
+    """Be the receiver towards several senders at once, each in a run of its own.
+
+    Args:
+        peers: Channels by name; each sender runs `sender`.
+        ids: As of `receiver`, and so are the rest.
+
+    Returns:
+        The matches with each sender, by name.
+    """
+    done = dict.fromkeys(peers, 0)
+
+    def count(name: str, steps: int, total: int) -> None:
+        done[name] = steps
+        progress(sum(done.values()), total * len(peers))
+
+    tasks = [
+        asyncio.ensure_future(
+            receiver(
+                peer, ids, rng=rng.spawn(), context=context, largest=largest, progress=functools.partial(count, name)
+            )
+        )
+        for name, peer in peers.items()
+    ]
+    try:
+        return dict(zip(peers, await asyncio.gather(*tasks), strict=True))
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def sender(
@@ -146,33 +186,24 @@ async def sender(
         InputError: An id stands twice in `ids`.
         ProtocolError: As the card says.
     """
-    domain = _domain(context)
+    domain = context_hash(context)
     opening = await peer.recv(Opening)  # (1)
     nx = _checked(opening, domain, largest)
     if len(opening.seed) != 16:
         raise ProtocolError(f"{peer.peer} sent a seed of {len(opening.seed)} bytes")
     await peer.send(Opening(len(ids), domain, b""))  # (1)
     public, shape, words = _Public.of(opening.seed, domain), okvs.Shape(max(nx, 1)), _words(nx)
-    placing = asyncio.ensure_future(offload(_placed, ids, public, shape))
-    try:
-        ot = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
-        vole = await silent_vole.sender(peer, shape.words, words=words, ot=ot, rng=rng.spawn())  # (2)
-        keys, found = await placing
-    finally:
-        placing.cancel()
-    order = await offload(rng.permutation, len(ids))
+    ot = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
+    vole = await silent_vole.sender(peer, shape.words, words=words, ot=ot, rng=rng.spawn())  # (2)
+    found = await offload(_placed, ids, public, shape)
+    shuffle = await offload(rng.permutation, len(ids))
     encoded = await peer.recv(Encoded, words=(shape.words, words))  # (3)
     progress(1, 2)
     values = await offload(_evaluate, found, encoded.words, vole)
-    tags = await offload(_tags, keys, found, values, public)
-    await peer.send(Tags(_cut(tags[order], _tag_bytes(nx, len(ids)))))  # (4)
+    tags = await offload(_tags, found, values, public)
+    await peer.send(Tags(await offload(_cut, tags, shuffle, _tag_bytes(nx, len(ids)))))  # (4)
     progress(2, 2)
-    return Shuffled(order)
-
-
-def _domain(context: Sequence[str]) -> bytes:
-    parts = [part.encode() for part in context]
-    return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
+    return Shuffled(found.order[shuffle])
 
 
 def _checked(opening: Opening, domain: bytes, largest: int) -> int:
@@ -191,7 +222,7 @@ def _tag_bytes(nx: int, ny: int) -> int:
     return min(16, max(10, math.ceil((40 + math.log2(max(nx, 1)) + math.log2(max(ny, 1))) / 8)))
 
 
-def _placed(ids: Sequence[bytes], public: _Public, shape: okvs.Shape) -> tuple[Words, okvs.Places]:
+def _placed(ids: Sequence[bytes], public: _Public, shape: okvs.Shape) -> okvs.Places:
     """Hash ids and find their places; refuse duplicates."""
     keys = item_hash.hash_items(ids, public.items)
     repeated = item_hash.repeated(keys)
@@ -200,16 +231,18 @@ def _placed(ids: Sequence[bytes], public: _Public, shape: okvs.Shape) -> tuple[W
             f"{repeated:,} of {len(ids):,} ids are duplicates",
             cure="Align by atoll.align, which keeps each id once and remembers its rows.",
         )
-    return keys, okvs.places(public.store, keys, shape)
+    return okvs.places(public.store, keys, shape)
 
 
-def _encoded(ids: Sequence[bytes], public: _Public, shape: okvs.Shape, words: int) -> tuple[Words, okvs.Places, Words]:
-    keys, found = _placed(ids, public, shape)
+def _encoded(ids: Sequence[bytes], public: _Public, shape: okvs.Shape, words: int) -> tuple[okvs.Places, Words]:
+    found = _placed(ids, public, shape)
     try:
         columns = [okvs.encode(found, np.ascontiguousarray(found.hashed[:, word])) for word in range(words)]
     except okvs.NotEncodable:
-        raise ProtocolError("the ids could not be encoded, which happens once in 2^40 runs", cure="Run again.") from None
-    return keys, found, np.stack(columns, axis=1)
+        raise ProtocolError(
+            "the ids could not be encoded, which happens once in 2^40 runs", cure="Run again."
+        ) from None
+    return found, columns[0][:, np.newaxis] if words == 1 else np.stack(columns, axis=1)
 
 
 def _evaluate(found: okvs.Places, encoded: Words, vole: silent_vole.Sent) -> Words:
@@ -227,33 +260,65 @@ def _evaluate(found: okvs.Places, encoded: Words, vole: silent_vole.Sent) -> Wor
     return values
 
 
-def _tags(keys: Words, found: okvs.Places, values: Words, public: _Public) -> Words:
-    """Return F for every id in the ids' own order, (n, 2): π(π(v) ⊕ x) ⊕ π(v), x being the hash of the id."""
-    n, cipher = len(values), FixedKey(public.tags)
-    inner, outer = blocks(n), blocks(n)
+def _tags(found: okvs.Places, values: Words, public: _Public) -> Words:
+    """Return F for every id in the order of `found`, (n, 2): π(π(v) ⊕ x) ⊕ π(v), x being the hash of the id."""
+    inner, outer, cipher = blocks(len(values)), blocks(len(values)), FixedKey(public.tags)
     cipher.encrypt_into(values, inner)
-    outer[:] = inner ^ keys[found.order]
+    np.bitwise_xor(inner, found.keys, out=outer)
     cipher.encrypt_into(outer, outer)
-    tags = np.empty((n, 2), np.uint64)
-    tags[found.order] = outer ^ inner
-    return tags
+    outer ^= inner
+    return outer
 
 
-def _cut(tags: Words, width: int) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(tags.view(np.uint8).reshape(-1, 16)[:, :width])
-
-
-def _match(mine: Words, theirs: NDArray[np.uint8]) -> Matches:
+def _match(found: okvs.Places, mine: Words, theirs: NDArray[np.uint8]) -> Matches:
+    """Find the ids whose tags the sender sent, in the order of the receiver's own indices."""
     width = theirs.shape[1]
-    mask = np.frombuffer(b"\xff" * width + bytes(16 - width), np.uint64)
-    padded = np.zeros((len(theirs), 16), np.uint8)
-    padded[:, :width] = theirs
-    at_mine, at_theirs = item_hash.join(mine & mask, padded.view(np.uint64))
-    order = np.argsort(at_mine, kind="stable")
-    at_mine, at_theirs = at_mine[order], at_theirs[order]
-    if (at_mine[1:] == at_mine[:-1]).any():
+    _shorten(mine, width)
+    at_mine, at_theirs = item_hash.join(mine, _widen(theirs))
+    place = np.full(len(mine), -1, np.int64)
+    place[found.order[at_mine]] = at_theirs
+    rows = np.flatnonzero(place >= 0)
+    if len(rows) < len(at_mine):
         raise ProtocolError("the peer sent one tag more than once")
-    return Matches(at_mine, at_theirs)
+    return Matches(rows, place[rows])
+
+
+def _cut(tags: Words, order: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+    """Return the first bytes of tags in another order, (n, width)."""
+    out = np.empty((len(tags), width), np.uint8)
+    _take(tags.view(np.uint8), order, out)
+    return out
+
+
+def _widen(tags: NDArray[np.uint8]) -> Words:
+    out = np.zeros((len(tags), 2), np.uint64)
+    _spread(read_only(tags), out.view(np.uint8))
+    return out
+
+
+@njit
+def _take(tags: NDArray[np.uint8], order: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    for i in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            out[i, k] = tags[order[i], k]
+
+
+@njit
+def _spread(tags: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    for i in range(tags.shape[0]):
+        for k in range(tags.shape[1]):
+            out[i, k] = tags[i, k]
+
+
+def _shorten(tags: Words, width: int) -> None:
+    """Clear what lies behind the first bytes; a tag has 10 to 16 of them."""
+    if width < 16:
+        tags[:, 1] &= np.uint64((1 << 8 * (width - 8)) - 1)
+
+
+def warm() -> None:
+    """Compile this module's kernels."""
+    _widen(_cut(np.zeros((1, 2), np.uint64), np.zeros(1, np.int64), 10))
 
 
 PROTOCOL = Protocol(
@@ -273,10 +338,7 @@ PROTOCOL = Protocol(
                 "Which of its own ids the sender has, too, and at which positions of the sender's shuffled list.",
                 "In a star: its intersection with every single sender, not only the common one.",
             ),
-            "sender": (
-                "The number nx of the receiver's ids.",
-                "If the receiver announces a result: which of its own ids are in the final result, in a random order.",
-            ),
+            "sender": ("The number nx of the receiver's ids.",),
         },
         cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 10 to 12 ny, and 300 kB. A second or so for 10^6 ids at "
         "each site, on one core each.",
@@ -291,5 +353,5 @@ PROTOCOL = Protocol(
     ),
     roles={"receiver": receiver, "sender": sender},
     messages=(Opening, Encoded, Tags),
-    uses=(silent_vole.PROTOCOL, oblivious_transfer.PROTOCOL),
+    uses=(silent_vole.PROTOCOL, oblivious_transfer.PROTOCOL, intersection_result.PROTOCOL),
 )

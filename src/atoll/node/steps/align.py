@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -21,10 +21,12 @@ class Align(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     """Params of `align`.
 
     Attributes:
+        protocol: how the sites compare ids: `vole`, fast at any size, or `ecdh`, which rests on fewer assumptions.
         minimum: fewest common rows; with less the job ends, for small groups say something of single persons.
         kinds: how each id column is written: `text`, `caseless`, `phone` or `resident`; text if left out.
     """
 
+    protocol: Literal["vole", "ecdh"] = "vole"
     minimum: Annotated[int, msgspec.Meta(ge=1)] = 100
     kinds: tuple[Literal["text", "caseless", "phone", "resident"], ...] = ()
 
@@ -38,10 +40,15 @@ class AlignStep(Step[Align]):
     leaves = ("rows.npy",)
 
     def uses(self) -> tuple[Protocol, ...]:
-        """Intersection by Diffie-Hellman."""
-        from atoll.protocols.ecdh_intersection import PROTOCOL
+        """The intersection, and the announcement of its result."""
+        from atoll.protocols import intersection_result
 
-        return (PROTOCOL,)
+        return (self._intersection().PROTOCOL, intersection_result.PROTOCOL)
+
+    def _intersection(self) -> Any:
+        from atoll.protocols import ecdh_intersection, vole_intersection
+
+        return ecdh_intersection if self.params.protocol == "ecdh" else vole_intersection
 
     def check(self, work: Work) -> None:
         """Refuse ids that are missing or stand twice.
@@ -74,26 +81,29 @@ class AlignStep(Step[Align]):
         Raises:
             InputError: fewer common rows than the minimum.
         """
-        from atoll.protocols import ecdh_intersection as ecdh
+        from atoll.protocols import intersection_result as result
 
+        chosen = self._intersection()
         table: Table = present(work.table, "table")
         keys: list[bytes] = work.state.pop("keys")
         context = (work.job.name, work.job.digest().hex(), *self.params.kinds)
         told = partial(session.progress, "ids")
         if work.labels:
             peers = {name: channel.sub("align") for name, channel in session.peers.items()}
-            found = await ecdh.receive_from_all(peers, keys, rng=work.rng.spawn(), context=context, progress=told)
+            found: dict[str, Any] = await chosen.receive_from_all(
+                peers, keys, rng=work.rng.spawn(), context=context, progress=told
+            )
             matches = list(found.values())
-            rows, places = ecdh.common_rows(matches, work.rng)
+            rows, places = result.common_rows(matches, work.rng)
             pairs = {name: len(match.mine) for name, match in found.items()}
             work.report["overlaps"] = pairs
             self._refuse_few(len(rows), pairs)
             for peer, place in zip(peers.values(), places, strict=True):
-                await ecdh.announce(peer, place)
+                await result.announce(peer, place)
         else:
             hub = session.peers[work.job.hub].sub("align")
-            shuffled = await ecdh.sender(hub, keys, rng=work.rng.spawn(), context=context, progress=told)
-            rows = await ecdh.learn(hub, shuffled.order)
+            shuffled = await chosen.sender(hub, keys, rng=work.rng.spawn(), context=context, progress=told)
+            rows = await result.learn(hub, shuffled.order)
             self._refuse_few(len(rows), {})
         work.store.write_array("rows.npy", rows)
         self._take(work, rows)
