@@ -17,6 +17,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.oblivious_transfer",
     "atoll.protocols.silent_vole",
     "atoll.protocols.vole_intersection",
+    "atoll.protocols.vole_oprf",
     "atoll.learn.vertical.trees.predict",
     "atoll.learn.vertical.trees.protocol",
     "atoll.node.border",

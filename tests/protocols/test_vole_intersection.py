@@ -14,6 +14,7 @@ from atoll.crypto.random import Rng
 from atoll.protocols import intersection_result as result
 from atoll.protocols import oblivious_transfer, silent_vole
 from atoll.protocols import vole_intersection as psi
+from atoll.protocols import vole_oprf as oprf
 from atoll.protocols.intersection_result import Matches, Shuffled
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
@@ -79,7 +80,7 @@ def test_matches_name_places(sizes: tuple[int, int]) -> None:
 
 
 def test_wide_words_and_several_bins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psi, "NARROW", 100)
+    monkeypatch.setattr(oprf, "NARROW", 100)
     monkeypatch.setattr(okvs, "BIN", 256)
     x, y = ids(0, 1500), ids(1000, 1600)
     matches, shuffled, transcript = play(x, y)
@@ -154,8 +155,8 @@ def test_ids_that_are_not_common_have_tags_that_mean_nothing() -> None:
 
 
 async def opened(peer: Channel, size: int, context: bytes | None = None) -> None:
-    await peer.recv(psi.Opening)
-    await peer.send(psi.Opening(size, result.context_hash(()) if context is None else context, b""))
+    await peer.recv(oprf.Opening)
+    await peer.send(oprf.Opening(size, result.context_hash(()) if context is None else context, b""))
 
 
 @pytest.mark.parametrize("size", [-1, psi.LARGEST + 1, 1 << 62])
@@ -174,7 +175,7 @@ def test_a_sender_with_wrong_tags(what: str) -> None:
         transfers = await oblivious_transfer.setup_sender(peer, rng=seeded_rng(3))
         shape = okvs.Shape(20)
         kept = await silent_vole.sender(peer, shape.words, words=1, ot=transfers, rng=seeded_rng(4))
-        await peer.recv(psi.Encoded, words=(shape.words, 1))
+        await peer.recv(oprf.Encoded, words=(shape.words, 1))
         assert kept.k.shape == (shape.words, 2)
         tags = np.zeros((5 if what == "rows" else 4, 9 if what == "width" else 10), np.uint8)
         await peer.send(psi.Tags(tags))
@@ -190,21 +191,21 @@ def test_a_sender_with_wrong_tags(what: str) -> None:
 
 async def _repeating(peer: Channel, item: bytes) -> None:
     """An honest sender of one id, but for that it sends its tag twice."""
-    opening = await peer.recv(psi.Opening)
-    await peer.send(psi.Opening(2, opening.context, b""))
-    public, shape = psi._Public.of(opening.seed, opening.context), okvs.Shape(opening.size)
+    opening = await peer.recv(oprf.Opening)
+    await peer.send(oprf.Opening(2, opening.context, b""))
+    public, shape = oprf._Public.of(opening.seed, opening.context), okvs.Shape(opening.size)
     transfers = await oblivious_transfer.setup_sender(peer, rng=seeded_rng(3))
     kept = await silent_vole.sender(peer, shape.words, words=1, ot=transfers, rng=seeded_rng(4))
-    found = psi._placed([item], public, shape)
-    encoded = await peer.recv(psi.Encoded, words=(shape.words, 1))
-    tag = psi._tags(found, psi._evaluate(found, encoded.words, kept), public)
+    found = oprf._placed([item], public, shape)
+    encoded = await peer.recv(oprf.Encoded, words=(shape.words, 1))
+    tag = oprf._hashed(found, oprf._evaluate(found, encoded.words, kept), public)
     await peer.send(psi.Tags(psi._cut(np.concatenate((tag, tag)), np.arange(2), 10)))
 
 
 @pytest.mark.parametrize("seed", [b"", bytes(15), bytes(17)])
 def test_a_receiver_with_a_wrong_seed(seed: bytes) -> None:
     async def liar(peer: Channel) -> None:
-        await peer.send(psi.Opening(3, result.context_hash(()), seed))
+        await peer.send(oprf.Opening(3, result.context_hash(()), seed))
 
     a, b = memory_pair(timeout=2.0)
     with pytest.raises(ProtocolError, match="a seed of"):
@@ -213,12 +214,12 @@ def test_a_receiver_with_a_wrong_seed(seed: bytes) -> None:
 
 def test_an_encoding_of_another_size_is_refused() -> None:
     async def liar(peer: Channel) -> None:
-        await peer.send(psi.Opening(3, result.context_hash(()), bytes(16)))
-        await peer.recv(psi.Opening)
+        await peer.send(oprf.Opening(3, result.context_hash(()), bytes(16)))
+        await peer.recv(oprf.Opening)
         transfers = await oblivious_transfer.setup_receiver(peer, rng=seeded_rng(3))
         words = okvs.Shape(3).words
         await silent_vole.receiver(peer, words, words=1, ot=transfers, rng=seeded_rng(4))
-        await peer.send(psi.Encoded(np.zeros((words - 1, 1), np.uint64)))
+        await peer.send(oprf.Encoded(np.zeros((words - 1, 1), np.uint64)))
 
     a, b = memory_pair(timeout=2.0)
     with pytest.raises(ProtocolError):
@@ -233,7 +234,7 @@ def test_frozen_vectors() -> None:
 
 
 FROZEN: dict[str, Any] = {
-    "transcript": ["bd3987f12d5bbf1e", "8bb2abcf7a407bfa"],
-    "theirs": [3, 5],
-    "order": [4, 2, 5, 0, 3, 1],
+    "transcript": ["cb9bc525c8509064", "73814f2b1e19e239"],
+    "theirs": [1, 0],
+    "order": [1, 0, 5, 2, 4, 3],
 }
