@@ -23,6 +23,7 @@ def add(
     numeric: Annotated[list[str] | None, typer.Option(help="A column that is numeric; repeatable.")] = None,
     categorical: Annotated[list[str] | None, typer.Option(help="A column that is categorical; repeatable.")] = None,
     missing: Annotated[list[str] | None, typer.Option(help="A further text that stands for a missing value.")] = None,
+    unit: Annotated[list[str] | None, typer.Option(help="COLUMN=UNIT of a numeric column; repeatable.")] = None,
     home: HomeOption = None,
 ) -> None:
     """Add a data set: the file stays where it is; its columns' kinds are settled now."""
@@ -33,7 +34,8 @@ def add(
     kinds: dict[str, Kind] = dict.fromkeys(numeric or [], "numeric")
     kinds.update(dict.fromkeys(categorical or [], "categorical"))
     catalogue = Home.find(home).catalogue
-    typer.echo(_described(catalogue.add(name, file, id, kinds=kinds, missing=(*MISSING, *(missing or ())))))
+    marks, units = (*MISSING, *(missing or ())), dict(_unit(text) for text in unit or ())
+    typer.echo(_described(catalogue.add(name, file, id, kinds=kinds, missing=marks, units=units)))
 
 
 @app.command("list")
@@ -62,6 +64,52 @@ def show(
     typer.echo(_described(Home.find(home).catalogue.get(name)))
 
 
+@app.command("schema")
+def schema(
+    name: Annotated[str, typer.Argument(help="The data set's name.")],
+    home: HomeOption = None,
+) -> None:
+    """Print the schema of a data set, the file that partners compare: names, kinds, units and categories, no rows."""
+    from atoll.data.schema import schema_of
+    from atoll.node.home import Home
+
+    typer.echo(schema_of(Home.find(home).catalogue.get(name)).text(), nl=False)
+
+
+@app.command("compare")
+def compare(
+    name: Annotated[str, typer.Argument(help="The own data set's name.")],
+    files: Annotated[list[Path], typer.Argument(help="Schema files of partners, one each.")],
+    home: HomeOption = None,
+) -> None:
+    """Compare a data set with partners' schemas; exit code 3 when columns cannot be used together as they are."""
+    from atoll.cli.output import table
+    from atoll.data.schema import compare as compared
+    from atoll.data.schema import read_schema, schema_of
+    from atoll.node.home import Home
+
+    schemas = {"here": schema_of(Home.find(home).catalogue.get(name))}
+    schemas |= {file.stem: read_schema(file) for file in files}
+    found = compared(schemas)
+    typer.echo(f"the same at all sites: {', '.join(c.name for c in found.columns) or 'no column'}")
+    if found.mismatches:
+        rows = [(m.column, m.what, "; ".join(f"{s}: {w}" for s, w in m.sites.items())) for m in found.mismatches]
+        typer.echo("\n" + table(("column", "differs in", "what each site has"), rows))
+        typer.echo("\n" + "\n".join(f"{m.column}: {m.cure}" for m in found.mismatches))
+    if any(mismatch.what != "categories" for mismatch in found.mismatches):
+        raise typer.Exit(3)
+
+
+def _unit(text: str) -> tuple[str, str]:
+    """Read COLUMN=UNIT."""
+    from atoll.core.errors import InputError
+
+    column, equals, unit = text.partition("=")
+    if not (column and equals and unit.strip()):
+        raise InputError(f"--unit {text!r} is not COLUMN=UNIT", cure="Write it as in --unit weight=kg.")
+    return column, unit.strip()
+
+
 def _described(dataset: Dataset) -> str:
     from atoll.cli.output import table
 
@@ -69,7 +117,7 @@ def _described(dataset: Dataset) -> str:
     rows = [
         (
             column.name,
-            column.kind,
+            " ".join(filter(None, (column.kind, dataset.units.get(column.name, "")))),
             f"{column.missing:,}" if column.missing else "",
             f"{column.distinct:,}",
             "" if column.low is None or column.high is None else f"{column.low:g} … {column.high:g}",

@@ -18,11 +18,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A named data set: its source and what was in it when it was added."""
+    """A named data set: its source, what was in it when it was added, and the units of its numeric columns."""
 
     name: str
     source: Source
     profile: Profile
+    units: dict[str, str] = {}
 
 
 class Catalogue:
@@ -43,16 +44,26 @@ class Catalogue:
         *,
         kinds: Mapping[str, Kind] | None = None,
         missing: Sequence[str] = MISSING,
+        units: Mapping[str, str] | None = None,
     ) -> Dataset:
         """Look at a file, settle its columns' kinds and keep it under a name; the data stay where they are.
 
         Raises:
-            InputError: the name is unusable, or the file cannot be read as `infer` says.
+            InputError: the name is unusable, the file cannot be read as `infer` says, or a unit is given to what is no
+                numeric column.
         """
         if not NAME.fullmatch(name):
             raise InputError(f"{name!r} cannot name a data set", cure="Use letters, digits, dot, dash and underscore.")
         source = infer(path, id, kinds or {}, missing)
-        dataset = Dataset(name, source, profile(source))
+        for column in units or {}:
+            if source.kinds.get(column) != "numeric":
+                close = nearest(column, [known for known, kind in source.kinds.items() if kind == "numeric"])
+                raise InputError(
+                    f"{path.name} has no numeric column {column!r} to give a unit",
+                    column=column,
+                    cure=f"Did you mean {close!r}?" if close else "Give units to numeric columns only.",
+                )
+        dataset = Dataset(name, source, profile(source), dict(units or {}))
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"{name}.json"
         fresh = target.with_suffix(".new")

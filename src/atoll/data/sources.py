@@ -120,6 +120,13 @@ def read(source: Source, columns: Sequence[str] | None = None) -> Table:
     return Table(ids, Columns(read_columns, len(ids[0])))
 
 
+def categories_of(source: Source, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the sorted categories of the categorical columns among `names`."""
+    wanted = [name for name in names if source.kinds[name] == "categorical"]
+    with opened(Path(source.path), source.id, wanted or source.id) as scan:
+        return {name: _categories(scan, name, source) for name in wanted}
+
+
 def _column(name: str, kind: Kind, values: NDArray[Any], categories: Mapping[str, tuple[str, ...]]) -> Column:
     if kind == "numeric":
         return Column(name, kind, np.asarray(values, np.float64))
