@@ -58,7 +58,8 @@ def run(size: str, report: Report) -> None:
         raise RuntimeError("the sites do not agree on the comparisons")
     seconds, cpu = values["a"]["seconds"], sum(value["cpu"] for value in values.values())
     report.row(
-        f"{n:,} 64-bit comparisons", seconds, unit="s", limit=n * 64 * 12 / aes, limit_name="12 blocks of bulk AES a gate",
+        f"{n:,} 64-bit comparisons", seconds, unit="s",
+        limit=n * 64 * 12 / aes, limit_name="12 blocks of bulk AES a gate",
         bytes=values["a"]["bytes"], peak_mb=max(process.peak_mb for process in done.values()),
         note=f"2 processes, TLS; processor time {cpu:.1f} s",
     )  # fmt: skip
