@@ -194,10 +194,11 @@ async def evaluator(peer: Channel, circuit: Circuit, inputs: Words, *, to: Outpu
                 await offload(garbling.evaluate, room, chunk, segment, rows, keys.next_pi(), part.start)
             labels = garbling.output_labels(room, chunk)
             bits = garbling.colours(labels)
+            meaning = await anext(received) if to in ("evaluator", "both") else None
             if to in ("garbler", "both"):
                 await peer.send(Results(np.packbits(bits, axis=1, bitorder="little"), _digest(labels)))  # (4)
-            if to in ("evaluator", "both"):
-                bits ^= np.unpackbits(await anext(received), axis=1, count=count, bitorder="little")
+            if meaning is not None:
+                bits ^= np.unpackbits(meaning, axis=1, count=count, bitorder="little")
             if to != "garbler":
                 out[part] = await offload(to_words, bits)
     return None if to == "garbler" else out
