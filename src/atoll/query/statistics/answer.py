@@ -30,6 +30,7 @@ def answer(
     labels: Sequence[tuple[Any, ...]],
     totals: NDArray[np.int64],
     bits: Mapping[str, Sequence[int]],
+    shown: NDArray[np.bool_] | None = None,
 ) -> Answer:
     """Finish a question.
 
@@ -38,6 +39,7 @@ def answer(
         labels: keys of the groups that are shown, one tuple each; one empty tuple without groups.
         totals: (len(labels), measures) int64, in the plan's order.
         bits: fractional bits of each site's measures, by site.
+        shown: which totals were opened, as `totals`; what depends on others is missing in the answer. All if left out.
 
     Returns:
         The answer, as the question orders it.
@@ -50,7 +52,8 @@ def answer(
     for at in range(len(plan.groups)):
         table[f"g{at}"] = _column([label[at] for label in labels])
     for at, scale in enumerate(scales):
-        table[f"m{at}"] = totals[:, at] if scale == 0 else totals[:, at] / 2.0**scale
+        values = totals[:, at].astype(np.float64) / 2.0**scale if scale else totals[:, at]
+        table[f"m{at}"] = values if shown is None else np.ma.masked_array(values, ~shown[:, at])
     with duckdb.connect(config={"enable_external_access": "false"}) as connection:
         connection.register("totals", table)
         done = connection.execute(plan.answer)
