@@ -8,13 +8,18 @@ from importlib import import_module
 from atoll.core.protocol import Protocol
 
 PROTOCOL_MODULES = (
+    "atoll.protocols.circuit_intersection",
     "atoll.protocols.ecdh_intersection",
     "atoll.protocols.fixed_matrix_product.protocol",
     "atoll.protocols.fixed_matrix_product.to_owner",
     "atoll.protocols.fixed_matrix_product.to_shares",
+    "atoll.protocols.hidden_sum",
+    "atoll.protocols.hidden_table",
     "atoll.protocols.intersection_result",
+    "atoll.protocols.masked_values",
     "atoll.protocols.oblivious_choice",
     "atoll.protocols.oblivious_transfer",
+    "atoll.protocols.silent_transfer",
     "atoll.protocols.silent_vole",
     "atoll.protocols.vole_intersection",
     "atoll.protocols.vole_oprf",
@@ -42,6 +47,7 @@ def kernels() -> Mapping[str, Callable[[], None]]:
 KERNEL_MODULES = (
     "atoll.crypto.bit_transpose",
     "atoll.crypto.choice_pads",
+    "atoll.crypto.cuckoo",
     "atoll.crypto.expand_convolute",
     "atoll.crypto.gaussian",
     "atoll.crypto.gf128",
@@ -51,6 +57,7 @@ KERNEL_MODULES = (
     "atoll.crypto.random",
     "atoll.crypto.ring",
     "atoll.crypto.ristretto",
+    "atoll.crypto.table_pads",
     "atoll.crypto.tmmo",
     "atoll.learn.vertical.trees.kernels",
     "atoll.protocols.fixed_matrix_product.kernels",
