@@ -1,7 +1,7 @@
 """Kernels of hidden tables: sixteen pad bits from one correlated string, and tables of sixteen bits under them.
 
-The pad bit of value u is the lowest bit of π(π(x) ⊕ j) ⊕ π(x) with x = q_j ⊕ u·Δ, the tweaked hash of `atoll.crypto.tmmo`
-under the string's own index j.  A table is 16 bits of a word: bit v is the table's value at v.
+The pad bit of value u is the lowest bit of π(π(x) ⊕ j) ⊕ π(x) with x = q_j ⊕ u·Δ, the tweaked hash of
+`atoll.crypto.tmmo` under the string's own index j.  A table is 16 bits of a word: bit v is the table's value at v.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ def nibbles(words: U64) -> U8:
 
 def quads(bits: U8) -> U8:
     """Return four bits after the other as one number: bits (4 n,) to (n,) uint8."""
-    four = bits.reshape(-1, 4)
-    return four[:, 0] | four[:, 1] << 1 | four[:, 2] << 2 | four[:, 3] << 3
+    return np.packbits(bits.reshape(-1, 4), axis=1, bitorder="little")[:, 0]
 
 
 def masked_indices(indices: U8, choices: U8) -> U8:

@@ -193,8 +193,9 @@ def _check_roles(job: Job) -> None:
     """Refuse roles that make no star, or that the steps have no use for."""
     from atoll.node.steps import asks
 
-    hub, other = ("asker", "data-holder") if asks(job) else ("label-holder", "feature-holder")
-    roles = [part.role for part in job.sites.values()]
+    hub = "asker" if asks(job) else "label-holder"
+    other = HUBS[hub]
+    roles: list[str] = [part.role for part in job.sites.values()]
     if roles.count(hub) != 1 or len(roles) < 2 or set(roles) != {hub, other}:
         raise InputError(
             f"the job has {roles.count(hub)} {hub.replace('-', ' ')}s among {len(roles)} sites"

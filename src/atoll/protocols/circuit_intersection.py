@@ -9,8 +9,8 @@ Receiver, ids X                                            Sender, ids Y with pa
 (4) takes r′_b and its share of the payload out
 (5) `hidden-table`: shares of [r_b = r′_b] for every bin
 
-A share of a payload means something only in bins that hold a common id; elsewhere both shares are noise.  Multiply by the
-bit (`masked-values`) before anything is added up.
+A share of a payload means something only in bins that hold a common id; elsewhere both shares are noise.  Multiply by
+the bit (`masked-values`) before anything is added up.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Shares:
 
     Attributes:
         bits: (m,) uint8; XOR of both sides' gives 1 where the bin holds a common id.
-        payload: (m, k) uint64; the sum of both sides' modulo 2^64 is the payload where the bit is 1, and noise elsewhere.
+        payload: (m, k) uint64; the sum of both sides' modulo 2^64 is the payload where the bit is 1, else noise.
         others: The peer's number of ids.
     """
 
@@ -328,10 +328,10 @@ PROTOCOL = Protocol(
         "pseudorandom function); Rindal and Schoppmann, EUROCRYPT 2021, section 5; Raghuraman and Rindal, ACM CCS 2022 "
         "(eprint 2022/320); equality by `hidden-table` in place of AND gates.",
         security="Semi-honest, 2 parties, computational 128 bits: what `vole-oprf` and `hidden-table` rest on. A bin "
-        "without a common id passes for one with a probability of 2^-64, and ids cannot be placed with one below 2^-40; "
+        "without a common id passes for one with a probability of 2^-64. Ids cannot be placed with one below 2^-40, and "
         "then another seed is drawn.",
-        inputs="receiver: nx ids. sender: ny ids, each with k words of 64 bits. Ids canonical (`atoll.align`) and without "
-        "duplicates, as bytes.",
+        inputs="receiver: nx ids. sender: ny ids, each with k words of 64 bits. Ids canonical (`atoll.align`) and "
+        "without duplicates, as bytes.",
         reveals={
             "receiver": (
                 "The number ny of the sender's ids.",
@@ -351,6 +351,7 @@ PROTOCOL = Protocol(
         notes=(
             "All sizes follow from nx, ny and k; how full bins are shows nowhere.",
             "Payload shares are noise where the bit is 0: multiply by the bit (`masked-values`) before adding up.",
+            "To open bits bin by bin tells more than the common ids: a bin depends on the receiver's other ids, too.",
             "Whatever is opened later reveals what it reveals: state it on the card of the protocol that opens.",
             "A malicious site can put in ids that it does not have; only sizes are limited.",
         ),

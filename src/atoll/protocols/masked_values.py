@@ -21,7 +21,7 @@ from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto import tmmo
 from atoll.crypto.random import Rng
-from atoll.protocols import oblivious_transfer, silent_transfer
+from atoll.protocols import silent_transfer
 from atoll.protocols.oblivious_transfer import OtReceiver, OtSender
 
 Bits = NDArray[np.uint8]
@@ -46,7 +46,7 @@ async def holder(peer: Channel, bits: Bits, values: Words, *, ot: OtSender, rng:
     Args:
         peer: Channel to the partner.
         bits: This side's halves of n hidden bits, (n,) uint8.
-        values: (n, k) uint64, integers modulo 2^64.
+        values: (n, k) uint64, integers modulo 2^64; where k is 0 nothing is sent.
         ot: Transfers in which this site is the sender.
         rng: Secret randomness.
 
@@ -61,7 +61,7 @@ async def holder(peer: Channel, bits: Bits, values: Words, *, ot: OtSender, rng:
     if len(bits) != n:
         raise ValueError(f"{n:,} rows of values for {len(bits):,} bits")
     out = np.empty((n, k), np.uint64)
-    for part in silent_transfer.pieces(n):
+    for part in silent_transfer.pieces(n if k else 0):
         size = part.stop - part.start
         sent = await silent_transfer.sender(peer, size, width=1, ot=ot, rng=rng.spawn())
         flips = (await peer.recv(Flips, bits=(-(-size // 8),))).bits  # (1)
@@ -87,7 +87,7 @@ async def partner(peer: Channel, bits: Bits, k: int, *, ot: OtReceiver, rng: Rng
         ProtocolError: As the card says.
     """
     out = np.empty((len(bits), k), np.uint64)
-    for part in silent_transfer.pieces(len(bits)):
+    for part in silent_transfer.pieces(len(bits) if k else 0):
         size = part.stop - part.start
         got = await silent_transfer.receiver(peer, size, width=1, ot=ot, rng=rng.spawn())
         await peer.send(Flips(np.packbits(bits[part] ^ got.choices, bitorder="little")))  # (1)
@@ -110,7 +110,7 @@ def _corrections(sent: silent_transfer.Sent, flips: Bits, bits: Bits, values: Wo
 def _pads(strings: Words, first: int, k: int) -> Words:
     """Return k pad words of every string, (n, k)."""
     blocks = [tmmo.hash_blocks(strings, first, counter) for counter in range(-(-k // 2))]
-    return np.concatenate(blocks, axis=1)[:, :k] if blocks else np.empty((len(strings), 0), np.uint64)
+    return np.concatenate(blocks, axis=1)[:, :k]
 
 
 PROTOCOL = Protocol(

@@ -199,7 +199,8 @@ PROTOCOL = Protocol(
     title="Silent transfers: correlated strings with random choices, almost free of bytes",
     card=Card(
         source="Boyle, Couteau, Gilboa, Ishai, Kohl, Rindal, Scholl, ACM CCS 2019 (silent transfers); one of 2^w by "
-        "values of w bits: Roy, CRYPTO 2022 (eprint 2022/192), section 3; code: Raghuraman, Rindal, Tanguy, CRYPTO 2023.",
+        "values of w bits: Roy, CRYPTO 2022 (eprint 2022/192), section 3; code: Raghuraman, Rindal, Tanguy, CRYPTO "
+        "2023.",
         security="Semi-honest, computational, 128 bits: dual LPN over GF(2) with regular noise for the code of "
         "`silent-vole` at the relative distance taken there, which is estimated, not proven; values of w bits get more "
         "noise, since a bit of a value is zero half of the time. Fixed-key AES in punctured trees; transfers of "
@@ -209,13 +210,13 @@ PROTOCOL = Protocol(
             "receiver": ("Nothing but its choices and strings, which look random.",),
             "sender": ("Nothing but its strings, which look random.",),
         },
-        cost="Bytes: 16 n w for few strings (n w up to 8,192); otherwise about 48 t log2(2 n / t) + 16 t (w + 1) for each "
-        "2,097,152 strings, where t is 128 for w = 1 and 287 for w = 4: 100 and 220 kB. For each string about 4 blocks "
-        "of AES, 100 XORs and 7 random reads.",
+        cost="Bytes: 16 n w for few strings (n w up to 8,192); otherwise about 48 t log2(2 n / t) + 16 t (w + 1) for "
+        "each 2,097,152 strings, where t is 128 for w = 1 and 287 for w = 4: 100 and 220 kB. For each string about "
+        "4 blocks of AES, 100 XORs and 7 random reads.",
         fails="ProtocolError on another size; whatever fails in the transfers.",
         assurance="tested",
         notes=(
-            "Delta is that of the transfers, and the same in all calls; indices tell strings apart when they are hashed.",
+            "Delta is that of the transfers, and the same in all calls; indices tell strings apart in the hash.",
             "The strings are correlated; hash them under their index before they hide anything.",
         ),
     ),
