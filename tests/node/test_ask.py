@@ -10,6 +10,7 @@ import pytest
 
 from atoll.core.errors import InputError
 from atoll.node.job import Job, check
+from atoll.node.steps import build
 from atoll.notebook.simulation import simulate
 from tests.node.sites import Sites, tables
 
@@ -63,7 +64,7 @@ def test_two_processes_answer_what_duckdb_answers_on_the_pooled_tables(tmp_path:
     ended = sites.both(question(), question())
     assert {end.code for end in ended.values()} == {0}, ended
     (job,) = sites.home("bank").finished()
-    written = list(csv.reader(sites.home("bank").result(job).path("answer.csv").open()))
+    written = list(csv.reader(sites.home("bank").result(job).path("answer.csv").read_text().splitlines()))
     assert written[0] == ["region", "n", "age", "visits", "spread"]
     same(written[1:], pooled(tmp_path, SQL, 20))
     report = sites.home("bank").result(job).path("report.html").read_text()
@@ -92,7 +93,7 @@ def test_in_a_notebook_small_groups_and_small_joins_stay_closed(tmp_path: Path) 
     )
     ran = simulate(frames(), few, out=tmp_path)
     answer = ran.report.answer
-    assert answer.columns == ("n", "sum(s.visits)") or answer.columns[0] == "n"
+    assert answer.columns == ("n", "SUM(s.visits)")
     assert answer.rows == ()
     assert ran.report_of("shop").answer.columns == ()
 
@@ -115,8 +116,11 @@ def test_in_a_notebook_small_groups_and_small_joins_stay_closed(tmp_path: Path) 
     ],
 )
 def test_jobs_that_ask_wrongly_are_refused(change: dict[str, Any], words: str) -> None:
+    job = Job.of(question(**change))
     with pytest.raises(InputError, match=words):
-        job = Job.of(question(**change))
-        check(job)
-        for step in __import__("atoll.node.steps", fromlist=["build"]).build(job):
-            step.says(job)
+        read_by_a_person(job)
+
+
+def read_by_a_person(job: Job) -> list[str]:
+    check(job)
+    return [line for step in build(job) for line in step.says(job)]

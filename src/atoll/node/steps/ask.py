@@ -97,7 +97,11 @@ class AskStep(Step[Ask]):
         }
         given = work.state.pop("plan"), work.state.pop("keys"), work.state.pop("part")
         (peer,) = (channel.sub("ask") for channel in session.peers.values())
-        asked: dict[str, Any] = {"question": self.params.sql, "plan": self.says(work.job), "minimum": self.params.minimum}
+        asked: dict[str, Any] = {
+            "question": self.params.sql,
+            "plan": self.says(work.job),
+            "minimum": self.params.minimum,
+        }
         if not work.labels:
             await help_asker(peer, *given, **options)
             work.state["answer"] = Answered(**asked)

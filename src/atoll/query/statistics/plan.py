@@ -214,7 +214,7 @@ class _Reader:
         """Return the final arithmetic in SQL over `totals`."""
         items = []
         for item in self.select.expressions:
-            name = item.alias if isinstance(item, exp.Alias) else item.sql(dialect="duckdb")
+            name = item.alias_or_name if isinstance(item, exp.Alias | exp.Column) else item.sql(dialect="duckdb")
             items.append(f"{self._final(item, groups)} AS {exp.to_identifier(name, quoted=True).sql(dialect='duckdb')}")
         parts = [f"SELECT {', '.join(items)} FROM totals"]  # noqa: S608
         if having := self.select.args.get("having"):

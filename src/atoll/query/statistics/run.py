@@ -37,7 +37,7 @@ async def ask(
     agreed = question(plan, asker, minimum)
     opened = await hidden_totals.asker(peer, side(keys, part), agreed, rng=rng, context=context)
     order, (partner,) = _order(plan, asker), (site for site in plan.sites if site != asker)
-    at = [order.index(measure) for measure in plan.measures]
+    at = np.array([order.index(measure) for measure in plan.measures])
     rows = np.flatnonzero(opened.shown[:, 0])
     labels = [opened.keys[row] for row in rows]
     totals, shown = opened.totals[np.ix_(rows, at)], opened.shown[np.ix_(rows, at)]
