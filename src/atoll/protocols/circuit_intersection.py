@@ -292,7 +292,7 @@ def _in_bins(keys: Words, at: NDArray[np.uint64]) -> list[bytes]:
 def _pads(function: vole_oprf.Outputs, columns: int) -> Words:
     """Return words, (n, columns), that whoever lacks F cannot tell from noise, in the function's order."""
     blocks = stretch(function.values, b"circuit-intersection", -(-columns // 2))
-    return blocks.reshape(len(blocks), -1)[:, :columns]
+    return blocks.reshape(len(blocks), 2 * -(-columns // 2))[:, :columns]
 
 
 def _hinted(

@@ -73,7 +73,7 @@ class Question:
         groups_at: `asker` or `partner`, who makes the groups; the asker where there are none.
         words: numbers of values at the asker and at the partner.
         guards: for each total, in the order rows, grouping site's values, other site's values, which total must reach
-            the minimum for it to be opened.
+            the minimum, beside the rows, for it to be opened.
         minimum: fewest rows.
     """
 
@@ -117,7 +117,7 @@ async def asker(peer: Channel, side: Side, question: Question, *, rng: Rng, cont
         InputError: An id stands twice, or there are too many.
         ProtocolError: As the card says.
     """
-    here = question.groups_at == "asker"
+    here, circuit = question.groups_at == "asker", await offload(_opening, question.guards, question.minimum)
     await peer.send(Outline(len(side.keys) if here else 0, [], []))  # (1)
     outline = await peer.recv(Outline)  # (1)
     keys = side.keys if here else _keys(outline, peer.peer)
@@ -126,7 +126,6 @@ async def asker(peer: Channel, side: Side, question: Question, *, rng: Rng, cont
     work = _grouping if here else _other
     shares = await work(peer, side, question, max(len(keys), 1), rng, context)
     evaluator = await garbled_circuit.start_evaluator(peer, rng=rng.spawn())
-    circuit = await offload(_opening, question.guards, question.minimum)
     words = await evaluator.run(circuit, shares, "evaluator")  # (5)
     if words is None:
         raise ProtocolError("the totals went elsewhere")
@@ -138,7 +137,7 @@ async def asker(peer: Channel, side: Side, question: Question, *, rng: Rng, cont
 
 async def partner(peer: Channel, side: Side, question: Question, *, rng: Rng, context: Sequence[str] = ()) -> None:
     """Let the asker learn the totals; arguments and errors as `asker`."""
-    here = question.groups_at == "partner"
+    here, circuit = question.groups_at == "partner", await offload(_opening, question.guards, question.minimum)
     keys = [list(key) for key in side.keys] if here else []
     outline = await peer.recv(Outline)  # (1)
     await peer.send(Outline(len(keys), keys, list(side.bits)))  # (1)
@@ -147,7 +146,6 @@ async def partner(peer: Channel, side: Side, question: Question, *, rng: Rng, co
     work, count = (_grouping, len(keys)) if here else (_other, outline.groups)
     shares = await work(peer, side, question, max(count, 1), rng, context)
     garbler = await garbled_circuit.start_garbler(peer, rng=rng.spawn())
-    circuit = await offload(_opening, question.guards, question.minimum)
     await garbler.run(circuit, shares, "evaluator")  # (5)
 
 
@@ -225,7 +223,7 @@ def _keys(outline: Outline, peer: str) -> tuple[Key, ...]:
 
 @lru_cache(4)
 def _opening(guards: tuple[int, ...], minimum: int) -> Circuit:
-    """Return the circuit that adds two sites' shares of totals and shows those whose guard reaches the minimum.
+    """Return the circuit that adds two sites' shares of totals and shows those whose guards reach the minimum.
 
     Output: the totals or zeros, 64 bits each, then for each total whether it is shown.
     """
@@ -233,8 +231,8 @@ def _opening(guards: tuple[int, ...], minimum: int) -> Circuit:
     left = [builder.garbler(64) for _ in guards]
     right = [builder.evaluator(64) for _ in guards]
     totals = [circuit_words.add(builder, x, y) for x, y in zip(left, right, strict=True)]
-    enough = {guard: circuit_words.threshold(builder, totals[guard], minimum) for guard in set(guards)}
-    shown = [enough[guard] for guard in guards]
+    enough = {guard: circuit_words.threshold(builder, totals[guard], minimum) for guard in {0, *guards}}
+    shown = [builder.conjunction(enough[0], enough[guard]) for guard in guards]
     bits = [builder.conjunction(show, bit) for show, total in zip(shown, totals, strict=True) for bit in total]
     return builder.build([*bits, *shown])
 
