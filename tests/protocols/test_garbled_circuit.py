@@ -112,6 +112,7 @@ def test_conformance() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_random_circuits_in_many_chunks_and_messages(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(circuit_schedule, "_MOST_INSTANCES", 16)
+    monkeypatch.setattr(circuit_schedule, "_STEP_ANDS", 40)
     monkeypatch.setattr(circuit_schedule, "_SEGMENT_BYTES", 32 * 16 * 20)
     case = drawn(seed, 101, OUTPUTS[seed % 4], gates=100 + 60 * seed, garbler=3 + 30 * seed)
     mine, theirs, transcript = play(case, seed)

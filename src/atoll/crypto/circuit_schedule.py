@@ -61,6 +61,10 @@ class Schedule:
         fitting = _LABEL_BYTES // (16 * self.slots)
         return max(1, min(_MOST_INSTANCES, fitting - fitting % 64 if fitting >= 64 else fitting))
 
+    def widest(self, instances: int) -> int:
+        """Return the most AND gates that a step has, counted in all of at most so many instances."""
+        return min(max(_STEP_ANDS, instances), len(self.ands) * instances)
+
     def segments(self, instances: int) -> Iterator[list[Step]]:
         """Cut the work on so many instances into messages' worths of steps.
 
