@@ -206,7 +206,7 @@ def refused(x: Any, ask: Ask, role: str = "garbler") -> BaseException:
         start = gc.start_evaluator if role == "garbler" else gc.start_garbler
         return await start(peer, rng=seeded_rng(2))
 
-    a, b = memory_pair(timeout=1.0)
+    a, b = memory_pair()
     error, _ = end_pair(one(a), other(b))
     assert isinstance(error, BaseException)
     return error
