@@ -1,7 +1,5 @@
 """The peers' side of the benchmark of garbled circuits, run inside their own environments; prints JSON."""
 
-# mypy: ignore-errors
-
 import json
 import sys
 import time
