@@ -12,6 +12,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.fixed_matrix_product.protocol",
     "atoll.protocols.fixed_matrix_product.to_owner",
     "atoll.protocols.fixed_matrix_product.to_shares",
+    "atoll.protocols.garbled_circuit",
     "atoll.protocols.intersection_result",
     "atoll.protocols.oblivious_choice",
     "atoll.protocols.oblivious_transfer",
@@ -41,8 +42,11 @@ def kernels() -> Mapping[str, Callable[[], None]]:
 
 KERNEL_MODULES = (
     "atoll.crypto.bit_transpose",
+    "atoll.crypto.boolean_circuit",
     "atoll.crypto.choice_pads",
+    "atoll.crypto.circuit_schedule",
     "atoll.crypto.expand_convolute",
+    "atoll.crypto.garbling",
     "atoll.crypto.gaussian",
     "atoll.crypto.gf128",
     "atoll.crypto.item_hash",

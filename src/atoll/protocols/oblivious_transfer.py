@@ -210,17 +210,20 @@ class OtReceiver(_Streams):
         return out
 
 
-async def setup_sender(peer: Channel, *, rng: Rng) -> OtSender:
+async def setup_sender(peer: Channel, *, rng: Rng, odd: bool = False) -> OtSender:
     """Run the base transfers as the extension's sender, who chooses in them by the bits of a fresh delta.
 
     Args:
         peer: Channel to the receiver.
         rng: Secret randomness.
+        odd: Set the lowest bit of delta, as the colours of garbled circuits need it; 127 bits stay secret.
 
     Raises:
         ProtocolError: The peer's point is not in the group.
     """
     delta = rng.u64(2)
+    if odd:
+        delta[0] |= np.uint64(1)
     bits = np.unpackbits(delta.view(np.uint8), bitorder="little")  # (128,)
     points, scalars = await offload(_base_choose, bits, rng)
     await peer.send(BaseChoices(points))  # (1)
