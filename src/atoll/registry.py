@@ -8,13 +8,16 @@ from importlib import import_module
 from atoll.core.protocol import Protocol
 
 PROTOCOL_MODULES = (
+    "atoll.protocols.blind_rsa_intersection",
     "atoll.protocols.ecdh_intersection",
     "atoll.protocols.fixed_matrix_product.protocol",
     "atoll.protocols.fixed_matrix_product.to_owner",
     "atoll.protocols.fixed_matrix_product.to_shares",
     "atoll.protocols.intersection_result",
+    "atoll.protocols.kkrt_intersection",
     "atoll.protocols.oblivious_choice",
     "atoll.protocols.oblivious_transfer",
+    "atoll.protocols.salted_hash_intersection",
     "atoll.protocols.silent_vole",
     "atoll.protocols.vole_intersection",
     "atoll.learn.vertical.trees.predict",
@@ -41,6 +44,7 @@ def kernels() -> Mapping[str, Callable[[], None]]:
 KERNEL_MODULES = (
     "atoll.crypto.bit_transpose",
     "atoll.crypto.choice_pads",
+    "atoll.crypto.cuckoo",
     "atoll.crypto.expand_convolute",
     "atoll.crypto.gaussian",
     "atoll.crypto.gf128",
@@ -50,6 +54,7 @@ KERNEL_MODULES = (
     "atoll.crypto.random",
     "atoll.crypto.ring",
     "atoll.crypto.ristretto",
+    "atoll.crypto.row_hash",
     "atoll.crypto.tmmo",
     "atoll.learn.vertical.trees.kernels",
     "atoll.protocols.fixed_matrix_product.kernels",

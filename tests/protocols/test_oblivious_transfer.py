@@ -135,7 +135,7 @@ def test_directions_share_nothing() -> None:
     a, b = memory_pair()
     (at_a, _), (at_b, _) = run_pair(both(a, True, seeded_rng(1)), both(b, False, seeded_rng(2)))
     assert not np.array_equal(at_a._delta, at_b._delta)
-    assert not np.array_equal(at_a._next(4), at_b._next(4))
+    assert not np.array_equal(at_a._streams.next(4), at_b._streams.next(4))
 
 
 def deltas(generators: list[Rng]) -> set[bytes]:
