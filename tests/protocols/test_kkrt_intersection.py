@@ -174,8 +174,8 @@ def test_ids_that_are_not_common_have_tags_that_mean_nothing() -> None:
     tags = []
     for seed in (1, 5):
         matches, shuffled, transcript = play(ids(0, 100), ids(90, 200), seed)
-        sent = np.frombuffer(transcript[-1].payload, np.uint8).reshape(3, 110, 10)[:, np.argsort(shuffled.order)]
-        tags.append({row.tobytes() for row in sent.reshape(-1, 10)})
+        sent = np.frombuffer(b"".join(f.payload for f in transcript[-3:]), np.uint8).reshape(3, 110, 10)
+        tags.append({row.tobytes() for row in sent[:, np.argsort(shuffled.order)].reshape(-1, 10)})
         assert len(tags[-1]) == 330
         assert len(matches.mine) == 10
     assert not tags[0] & tags[1]
@@ -228,7 +228,7 @@ def test_seeds_of_a_wrong_size_are_refused(seed: bytes) -> None:
         run_pair(kkrt.receiver(a, ids(0, 3), rng=seeded_rng(1)), opened(b, 3, seed))
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 10), (3, 4, 9), (2, 4, 10), (120,)])
+@pytest.mark.parametrize("shape", [(5, 10), (4, 9), (3, 4, 10), (40,)])
 def test_tags_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     async def liar(peer: Channel) -> None:
         await opened(peer, 4)
@@ -295,13 +295,13 @@ def test_rows_of_noise_end_in_no_match() -> None:
 
 def test_frozen_vectors() -> None:
     matches, shuffled, transcript = play(ids(0, 5), ids(3, 9))
-    digests = [hashlib.sha256(frame.payload).hexdigest()[:16] for frame in transcript[-2:]]
+    digests = [hashlib.sha256(frame.payload).hexdigest()[:16] for frame in transcript[-4:]]
     assert digests == FROZEN["transcript"]
     assert (matches.theirs.tolist(), shuffled.order.tolist()) == (FROZEN["theirs"], FROZEN["order"])
 
 
 FROZEN: dict[str, Any] = {
-    "transcript": ["e02d6f3af21a4d0c", "c188708058562f64"],
+    "transcript": ["e02d6f3af21a4d0c", "ce633c23763081fb", "c339aba679871d4a", "c5daa6cefabcab2c"],
     "theirs": [2, 0],
     "order": [1, 3, 0, 4, 5, 2],
 }
@@ -309,4 +309,4 @@ FROZEN: dict[str, Any] = {
 
 def test_tags_are_long_enough() -> None:
     for nx, ny in ((1, 1), (2**20, 2**20), (2**22, 2**22)):
-        assert 8 * kkrt._tag_bytes(nx, ny) >= max(80, 40 + math.log2(nx) + math.log2(ny))
+        assert 8 * result.tag_bytes(nx, ny) >= max(80, 40 + math.log2(nx) + math.log2(ny))

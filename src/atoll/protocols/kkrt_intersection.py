@@ -60,7 +60,7 @@ class Rows(Message, frozen=True):
 
 
 class Tags(Message, frozen=True):
-    """(4) sender → receiver: for the first, second and third bin of its ids the first bytes of H, in shuffled order."""
+    """(4) sender → receiver, for each of the three bins: the first bytes of H for its ids, in shuffled order."""
 
     tags: U8
 
@@ -115,8 +115,11 @@ async def receiver(
     for bins in _chunks(len(own.table)):
         await peer.send(Rows(await offload(own.rows, bins, code, streams, public.rows)))  # (3)
         progress(bins.stop, len(own.table))
-    tags = (await peer.recv(Tags, tags=(3, ny, _tag_bytes(len(ids), ny)))).tags  # (4)
-    return await offload(own.match, tags)
+    found = []
+    for third in range(3):
+        tags = (await peer.recv(Tags, tags=(ny, intersection_result.tag_bytes(len(ids), ny)))).tags  # (4)
+        found.append(await offload(own.match, third, tags))
+    return _joined(found, ny)
 
 
 async def receive_from_all(
@@ -162,13 +165,14 @@ async def sender(
     bits = np.unpackbits(s.view(np.uint8), bitorder="little")
     streams = Streams(await oblivious_transfer.choose_seeds(peer, bits, rng=rng.spawn()))  # (2)
     order = await offload(rng.permutation, len(ids))
-    size, width = cuckoo.third(nx), _tag_bytes(nx, len(ids))
+    size, width = cuckoo.third(nx), intersection_result.tag_bytes(nx, len(ids))
     own = await offload(_Asking, ids, order, public, size, PseudorandomCode(key), s, width)
     for number, bins in enumerate(_chunks(3 * size)):
         u = (await peer.recv(Rows, u=(bins.stop - bins.start, WORDS))).u  # (3)
         await offload(own.answer, number, bins, u, streams)
         progress(bins.stop, 3 * size)
-    await peer.send(Tags(own.tags))  # (4)
+    for tags in own.tags:
+        await peer.send(Tags(tags))  # (4)
     return Shuffled(order)
 
 
@@ -192,21 +196,22 @@ class _Placed:
         self.tags[items[full]] = hash_rows(tag, numbers, np.ascontiguousarray(t[full]))
         return u
 
-    def match(self, theirs: NDArray[np.uint8]) -> Matches:
-        """Compare every id with the sender's tags for that one of its three bins in which it lies."""
-        _, ny, width = theirs.shape
+    def match(self, third: int, theirs: NDArray[np.uint8]) -> Matches:
+        """Compare the ids that lie in one third of the bins with the sender's tags for its bins there."""
         size = len(self.table) // 3
-        found = []
-        for i in range(3):
-            part = self.table[i * size : (i + 1) * size]
-            mine = np.sort(part[part >= 0]).astype(np.int64)
-            pairs = intersection_result.match_tags(as_bytes(self.tags[mine], width), theirs[i])
-            found.append(Matches(mine[pairs.mine], pairs.theirs))
-        rows, places = (np.concatenate([getattr(one, side) for one in found]) for side in ("mine", "theirs"))
-        if len(places) and np.bincount(places, minlength=ny).max() > 1:
-            raise ProtocolError("the peer sent tags of several ids for one")
-        by_row = np.argsort(rows)
-        return Matches(rows[by_row], places[by_row])
+        part = self.table[third * size : (third + 1) * size]
+        mine = np.sort(part[part >= 0]).astype(np.int64)
+        pairs = intersection_result.match_tags(as_bytes(self.tags[mine], theirs.shape[1]), theirs)
+        return Matches(mine[pairs.mine], pairs.theirs)
+
+
+def _joined(found: Sequence[Matches], ny: int) -> Matches:
+    """Put the matches of the three thirds together, in the order of the receiver's own indices."""
+    rows, places = (np.concatenate([getattr(one, side) for one in found]) for side in ("mine", "theirs"))
+    if len(places) and np.bincount(places, minlength=ny).max() > 1:
+        raise ProtocolError("the peer sent tags of several ids for one")
+    by_row = np.argsort(rows)
+    return Matches(rows[by_row], places[by_row])
 
 
 class _Asking:
@@ -294,10 +299,6 @@ def _seed(peer: Channel, opening: Opening) -> bytes:
     if len(opening.seed) != 16:
         raise ProtocolError(f"{peer.peer} sent a seed of {len(opening.seed)} bytes")
     return opening.seed
-
-
-def _tag_bytes(nx: int, ny: int) -> int:
-    return intersection_result.tag_bytes(nx, ny)
 
 
 PROTOCOL = Protocol(
