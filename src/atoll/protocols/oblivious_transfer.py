@@ -46,6 +46,7 @@ CARD = Card(
         "are new base transfers.",
         "Each direction has a set-up of its own, with its own delta and its own index.",
         "The strings are correlated; hash them under their index before they hide anything.",
+        "Base transfers alone (`choose_seeds`, `offer_seeds`) give one of two random seeds each, for 64 bytes.",
     ),
 )
 
