@@ -176,7 +176,7 @@ async def sender(
     return Shuffled(order)
 
 
-@dataclass
+@dataclass(repr=False)
 class _Placed:
     """The receiver's hashed ids, each in a bin: table (bins,) holds the id's index or −1; its tags as they come."""
 
