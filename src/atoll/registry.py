@@ -8,14 +8,17 @@ from importlib import import_module
 from atoll.core.protocol import Protocol
 
 PROTOCOL_MODULES = (
+    "atoll.protocols.blind_rsa_intersection",
     "atoll.protocols.ecdh_intersection",
     "atoll.protocols.fixed_matrix_product.protocol",
     "atoll.protocols.fixed_matrix_product.to_owner",
     "atoll.protocols.fixed_matrix_product.to_shares",
     "atoll.protocols.garbled_circuit",
     "atoll.protocols.intersection_result",
+    "atoll.protocols.kkrt_intersection",
     "atoll.protocols.oblivious_choice",
     "atoll.protocols.oblivious_transfer",
+    "atoll.protocols.salted_hash_intersection",
     "atoll.protocols.silent_vole",
     "atoll.protocols.vole_intersection",
     "atoll.protocols.vole_oprf",
@@ -45,6 +48,7 @@ KERNEL_MODULES = (
     "atoll.crypto.boolean_circuit",
     "atoll.crypto.choice_pads",
     "atoll.crypto.circuit_schedule",
+    "atoll.crypto.cuckoo",
     "atoll.crypto.expand_convolute",
     "atoll.crypto.garbling",
     "atoll.crypto.gaussian",
@@ -55,6 +59,7 @@ KERNEL_MODULES = (
     "atoll.crypto.random",
     "atoll.crypto.ring",
     "atoll.crypto.ristretto",
+    "atoll.crypto.row_hash",
     "atoll.crypto.tmmo",
     "atoll.learn.vertical.trees.kernels",
     "atoll.protocols.fixed_matrix_product.kernels",

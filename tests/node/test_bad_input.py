@@ -209,9 +209,10 @@ def test_a_site_that_stops_answering_and_comes_back(sites: Sites) -> None:
     assert "Traceback" not in back.text
 
 
-def test_ids_may_be_compared_by_diffie_hellman(sites: Sites) -> None:
+@pytest.mark.parametrize("protocol", ["ecdh", "kkrt"])
+def test_ids_may_be_compared_in_other_ways(sites: Sites, protocol: str) -> None:
     job = document()
-    job["steps"][0]["protocol"] = "ecdh"
+    job["steps"][0]["protocol"] = protocol
     assert both_in_process(sites, job) == {"bank": None, "shop": None}
 
 

@@ -1,6 +1,7 @@
 """A site's folder: its key and card, the cards it trusts, its data sets, and what its jobs left.
 
 site.key, site.card, trusted/       identity
+policy.yaml                         what the site allows its jobs; nothing that needs consent where it is missing
 data/NAME.json                      data sets
 jobs/JOB/                           one folder a finished job: contract, audit, log, model, result, report
 jobs/JOB.failed/                    the last try, if it failed: audit, log, and what another try goes on from
@@ -16,6 +17,7 @@ from atoll.core.errors import InputError
 from atoll.data.catalogue import Catalogue
 from atoll.data.scan import nearest
 from atoll.node import checkpoint
+from atoll.node.policy import Policy
 from atoll.node.store import Store
 from atoll.transport.site import Site, load_site
 
@@ -44,6 +46,18 @@ class Home:
             IdentityError: there is no site here yet.
         """
         return load_site(self.folder)
+
+    def policy(self) -> Policy:
+        """What the site allows its jobs.
+
+        Raises:
+            InputError: the document holds an unknown key or name.
+        """
+        return Policy.load(Store(self.folder))
+
+    def decide(self, policy: Policy) -> None:
+        """Keep another policy; jobs that begin from now on go by it."""
+        policy.save(Store(self.folder))
 
     @property
     def catalogue(self) -> Catalogue:

@@ -15,6 +15,7 @@ from atoll.node.border import PROTOCOL as BORDER
 from atoll.node.contract import PROTOCOL as CONTRACT
 from atoll.node.contract import Contract
 from atoll.node.log import AUDIT, JobLog
+from atoll.node.policy import weak_of
 from atoll.node.steps import Work, build
 from atoll.node.steps.evaluate import EvaluateStep
 from atoll.report import (
@@ -326,6 +327,11 @@ def _notes(work: Work) -> tuple[str, ...]:
             f"The job was cut off and went on: it took {work.report['tries']} tries. Bytes and the audit file are "
             "those of all tries, the times those of the try that finished each step."
         )
+    for step in build(work.job):
+        notes += [
+            f"Step {step.name} used {one.name}, which is weak and was allowed here. {one.card.weak}"
+            for one in weak_of(step)
+        ]
     if "split" in work.report:
         notes.append("Rows were split into parts by a hash of the id, so a customer stays in its part from job to job.")
     if work.report.get("left_out"):

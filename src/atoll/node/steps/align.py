@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -16,19 +18,32 @@ from atoll.core.session import Session
 from atoll.data.sources import Table
 from atoll.node.steps.base import Step, Work, present
 
+INTERSECTIONS: Mapping[str, str] = {
+    "vole": "atoll.protocols.vole_intersection",
+    "ecdh": "atoll.protocols.ecdh_intersection",
+    "kkrt": "atoll.protocols.kkrt_intersection",
+    "blind-rsa": "atoll.protocols.blind_rsa_intersection",
+    "salted-hash": "atoll.protocols.salted_hash_intersection",
+}
+"""Choices of `protocol:` and the modules that hold `receive_from_all`, `sender` and `PROTOCOL`."""
+
+Intersection = Literal["vole", "ecdh", "kkrt", "blind-rsa", "salted-hash"]
+Kind = Literal["text", "caseless", "email", "phone", "resident"]
+
 
 class Align(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="step", tag="align"):
     """Params of `align`.
 
     Attributes:
-        protocol: how the sites compare ids: `vole`, fast at any size, or `ecdh`, which rests on fewer assumptions.
+        protocol: how the sites compare ids: `vole`, fast at any size; `ecdh`, which rests on fewer assumptions;
+            `kkrt`, an independent second way; `blind-rsa` and `salted-hash` are weak and need every site's consent.
         minimum: fewest common rows; with less the job ends, for small groups say something of single persons.
-        kinds: how each id column is written: `text`, `caseless`, `phone` or `resident`; text if left out.
+        kinds: how each id column is written: `text`, `caseless`, `email`, `phone` or `resident`; text if left out.
     """
 
-    protocol: Literal["vole", "ecdh"] = "vole"
+    protocol: Intersection = "vole"
     minimum: Annotated[int, msgspec.Meta(ge=1)] = 100
-    kinds: tuple[Literal["text", "caseless", "phone", "resident"], ...] = ()
+    kinds: tuple[Kind, ...] = ()
 
 
 class AlignStep(Step[Align]):
@@ -46,9 +61,7 @@ class AlignStep(Step[Align]):
         return (self._intersection().PROTOCOL, intersection_result.PROTOCOL)
 
     def _intersection(self) -> Any:
-        from atoll.protocols import ecdh_intersection, vole_intersection
-
-        return ecdh_intersection if self.params.protocol == "ecdh" else vole_intersection
+        return import_module(INTERSECTIONS[self.params.protocol])
 
     def check(self, work: Work) -> None:
         """Refuse ids that are missing or stand twice.
