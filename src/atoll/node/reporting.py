@@ -332,6 +332,12 @@ def _notes(work: Work) -> tuple[str, ...]:
             f"Step {step.name} used {one.name}, which is weak and was allowed here. {one.card.weak}"
             for one in weak_of(step)
         ]
+    if near := work.report.get("near"):
+        notes.append(
+            f"The ids that {work.site} brought are those of job {near['job']} but for "
+            f"{near['added'] + near['removed']:,}. Whoever has both results can tell something about just "
+            "these: look at what changed before you run again."
+        )
     if "split" in work.report:
         notes.append("Rows were split into parts by a hash of the id, so a customer stays in its part from job to job.")
     if work.report.get("left_out"):

@@ -127,7 +127,9 @@ class Run:
         try:
             policy.require(self.home.policy(), self.site.name, steps)
             load = from_home(self.home, self.job.sites[self.site.name])
-            return prepare(self.job, self.site.name, load, store, self.home.result, steps), None
+            work = prepare(self.job, self.site.name, load, store, self.home.result, steps)
+            work.reruns = self.home.reruns
+            return work, None
         except AtollError as error:
             error.located(site=self.site.name, step="prepare")
             self.watch.note(f"this site cannot take part: {error.what}; telling the other sites")

@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from atoll.align import pack_keys, unique_ids
 from atoll.core.errors import InputError
+from atoll.core.offload import offload
 from atoll.core.protocol import Protocol
 from atoll.core.session import Session
 from atoll.data.sources import Table
 from atoll.node.steps.base import Step, Work, present
+from atoll.node.steps.keys import usable_keys
 
 INTERSECTIONS: Mapping[str, str] = {
     "vole": "atoll.protocols.vole_intersection",
@@ -39,11 +40,13 @@ class Align(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
             `kkrt`, an independent second way; `blind-rsa` and `salted-hash` are weak and need every site's consent.
         minimum: fewest common rows; with less the job ends, for small groups say something of single persons.
         kinds: how each id column is written: `text`, `caseless`, `email`, `phone` or `resident`; text if left out.
+        pad_to: each site tells the number of its ids rounded up to a multiple of this, by ids that nobody has.
     """
 
     protocol: Intersection = "vole"
     minimum: Annotated[int, msgspec.Meta(ge=1)] = 100
     kinds: tuple[Kind, ...] = ()
+    pad_to: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 1
 
 
 class AlignStep(Step[Align]):
@@ -69,24 +72,7 @@ class AlignStep(Step[Align]):
         Raises:
             InputError: with their number.
         """
-        table: Table = present(work.table, "table")
-        column = " + ".join(work.mine.ids)
-        empty = int(np.count_nonzero(np.logical_or.reduce([ids == "" for ids in table.ids])))
-        if empty:
-            raise InputError(f"{empty:,} rows have no id", column=column, cure="Give every row an id, or leave it out.")
-        if self.params.kinds and len(self.params.kinds) != len(work.mine.ids):
-            raise InputError(
-                f"step align names {len(self.params.kinds)} kinds for {len(work.mine.ids)} id columns",
-                cure="Name one kind for each id column, or none.",
-            )
-        found = unique_ids(pack_keys(table.ids, self.params.kinds))
-        if found.repeated:
-            raise InputError(
-                f"{found.repeated:,} of {table.rows:,} rows repeat an id",
-                column=column,
-                cure="Bring one row an id: aggregate the rows, or name further id columns.",
-            )
-        work.state["keys"] = found.keys
+        work.state["keys"] = usable_keys(work, self.name, self.params.kinds)
 
     async def run(self, session: Session, work: Work) -> str:
         """Align.
@@ -99,6 +85,8 @@ class AlignStep(Step[Align]):
         chosen = self._intersection()
         table: Table = present(work.table, "table")
         keys: list[bytes] = work.state.pop("keys")
+        near = await offload(self._remember, work, keys)
+        keys += [b"none:" + work.rng.bytes(16) for _ in range(-len(keys) % self.params.pad_to)]
         context = (work.job.name, work.job.digest().hex(), *self.params.kinds)
         told = partial(session.progress, "ids")
         if work.labels:
@@ -121,7 +109,23 @@ class AlignStep(Step[Align]):
         work.store.write_array("rows.npy", rows)
         self._take(work, rows)
         work.report["align"] = {"own": table.rows, "common": len(rows)}
-        return f"{len(rows):,} of {table.rows:,} {work.subject} are in common"
+        return f"{len(rows):,} of {table.rows:,} {work.subject} are in common{near}"
+
+    def _remember(self, work: Work, keys: list[bytes]) -> str:
+        """Note an earlier alignment that differs by few ids only, and remember this one."""
+        if work.reruns is None:
+            return ""
+        partners = [name for name in work.job.sites if name != work.site]
+        tags = work.reruns.tags(keys)
+        near = work.reruns.nearest(work.job.id, partners, tags, self.params.minimum)
+        work.reruns.keep(work.job.id, partners, tags)
+        if near is None:
+            return ""
+        work.report["near"] = msgspec.to_builtins(near)
+        changed = " and ".join(
+            f"{count:,} {what}" for count, what in ((near.added, "more"), (near.removed, "fewer")) if count
+        )
+        return f"; ! its ids are those of job {near.job} but for {changed}"
 
     async def resume(self, work: Work) -> None:
         """Take the common rows again."""

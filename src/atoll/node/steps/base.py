@@ -20,6 +20,7 @@ from atoll.data.sources import Table
 
 if TYPE_CHECKING:
     from atoll.node.job import Job, Part
+    from atoll.node.reruns import Reruns
     from atoll.node.store import Store
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -36,6 +37,7 @@ class Work:
         rng: this site's secret randomness.
         store: where this job writes at this site.
         earlier: opens what an earlier job left here, by its id or name.
+        reruns: what this site remembers of earlier alignments; None where nothing is kept.
         run: random id that the sites share while this job is tried until it is done; empty where nothing is kept.
         table: this site's rows as read.
         rows: (n,) own row numbers in the common order, after alignment.
@@ -52,6 +54,7 @@ class Work:
     rng: Rng
     store: Store
     earlier: Callable[[str], Store]
+    reruns: Reruns | None = None
     run: bytes = b""
     table: Table | None = None
     rows: NDArray[np.int64] | None = None
