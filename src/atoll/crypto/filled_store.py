@@ -3,7 +3,7 @@
 `okvs.encode` leaves the words zero that no key needs, which shows where keys are.  Here random words R are drawn first
 and the store encodes what R does not already decode to; their XOR decodes to the values, and what is free stays random.
 
-Source: Garimella, Pinkas, Rosulek, Trieu, Yanai, CRYPTO 2021, section 4.1 (an oblivious store).
+Source: Garimella, Pinkas, Rosulek, Trieu, Yanai, CRYPTO 2021 (oblivious stores).
 """
 
 from __future__ import annotations

@@ -243,10 +243,10 @@ PROTOCOL = Protocol(
     version=1,
     title="How many ids two sites have in common, and not which",
     card=Card(
-        source="Cristofaro, Gasti and Tsudik, CANS 2012; Ion et al., EuroS&P 2020 (eprint 2019/723), section 3, the "
+        source="Cristofaro, Gasti and Tsudik, CANS 2012; Ion et al., EuroS&P 2020 (eprint 2019/723), the "
         "count. Group: ristretto255, RFC 9496; hashing to it: RFC 9380, appendix B.",
-        security="Semi-honest, 2 parties: DDH on ristretto255, SHA-512 as a random oracle, about 126 bits. Tags are cut "
-        "so that a false match has a probability below 2^-40.",
+        security="Semi-honest, 2 parties: DDH on ristretto255, SHA-512 as a random oracle, about 126 bits. Tags are "
+        "cut so that a false match has a probability below 2^-40.",
         inputs="receiver: nx ids; sender: ny ids; each canonical (`atoll.align`) and without duplicates, as bytes.",
         reveals={
             "receiver": ("The number ny of the sender's ids.", "How many ids are common, and not which."),

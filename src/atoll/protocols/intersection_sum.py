@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
-from atoll.core.errors import InputError, ProtocolError
+from atoll.core.errors import InputError
 from atoll.core.message import U64, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
@@ -208,7 +208,7 @@ PROTOCOL = Protocol(
     title="Sums over the ids that two sites have in common, without showing which these are",
     card=Card(
         source="The count: as `intersection-size`. Sums over it: the shape of Ion et al., EuroS&P 2020 (eprint "
-        "2019/723), with oblivious transfers in place of homomorphic encryption: Gilboa, CRYPTO 1999, section 4, on "
+        "2019/723), with oblivious transfers in place of homomorphic encryption: Gilboa, CRYPTO 1999, on "
         "pads of Guo et al., IEEE S&P 2020.",
         security="Semi-honest, 2 parties: as `intersection-size` and `oblivious-transfer`.",
         inputs="receiver: nx ids. sender: ny ids, each with m values of int64 below 2^62 / ny in size.",

@@ -197,8 +197,8 @@ PROTOCOL = Protocol(
     version=1,
     title="Set intersection with labels: the receiver learns the labels of common ids",
     card=Card(
-        source="Rindal and Schoppmann, EUROCRYPT 2021, section 5, for the function; that its outputs serve as tags and "
-        "as pads of labels: Freedman, Ishai, Pinkas and Reingold, TCC 2005, section 5 (keyword search).",
+        source="Rindal and Schoppmann, EUROCRYPT 2021, for the function; that its outputs serve as tags and "
+        "as pads of labels: Freedman, Ishai, Pinkas and Reingold, TCC 2005 (keyword search).",
         security="Semi-honest, 2 parties, computational 128 bits, as `vole-oprf`. Tags are cut so that a false match "
         "has a probability below 2^-40.",
         inputs="receiver: nx ids. sender: ny ids, each with a label of fixed width in each of s sets.",
@@ -210,7 +210,8 @@ PROTOCOL = Protocol(
             ),
             "sender": ("The number nx of the receiver's ids.",),
         },
-        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + (10 to 12 + w) ny for labels of w bytes in all, and 300 kB.",
+        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + (10 to 12 + w) ny for labels of w bytes in all, "
+        "and 300 kB.",
         fails="ProtocolError when sites differ in job or columns, sizes or widths exceed the limit, a message has "
         "another size, or a tag is repeated; InputError on own duplicates and on labels that are missing, empty, of "
         "another width or too wide.",

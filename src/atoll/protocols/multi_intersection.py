@@ -275,7 +275,7 @@ PROTOCOL = Protocol(
     version=1,
     title="Set intersection of three and more sites in a star, without showing what any two have in common",
     card=Card(
-        source="Kolesnikov, Matania, Pinkas, Rosulek and Trieu, ACM CCS 2017 (eprint 2017/799), sections 5 and 6: the "
+        source="Kolesnikov, Matania, Pinkas, Rosulek and Trieu, ACM CCS 2017 (eprint 2017/799): the "
         "protocol for the augmented semi-honest model, in a star. Its programmable function is `vole-oprf` and a "
         "store of Garimella et al., CRYPTO 2021, with random filling.",
         security="Augmented semi-honest (a site may choose its ids, and follows the protocol), any number of sites "
