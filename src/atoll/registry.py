@@ -8,6 +8,7 @@ from importlib import import_module
 from atoll.core.protocol import Protocol
 
 PROTOCOL_MODULES = (
+    "atoll.protocols.circuit_intersection",
     "atoll.protocols.ecdh_intersection",
     "atoll.protocols.fixed_matrix_product.protocol",
     "atoll.protocols.fixed_matrix_product.to_owner",
@@ -24,6 +25,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.silent_vole",
     "atoll.protocols.vole_intersection",
     "atoll.protocols.vole_oprf",
+    "atoll.protocols.word_equality",
     "atoll.learn.vertical.trees.predict",
     "atoll.learn.vertical.trees.protocol",
     "atoll.node.border",
@@ -48,6 +50,7 @@ def kernels() -> Mapping[str, Callable[[], None]]:
 KERNEL_MODULES = (
     "atoll.crypto.bit_transpose",
     "atoll.crypto.choice_pads",
+    "atoll.crypto.cuckoo",
     "atoll.crypto.expand_convolute",
     "atoll.crypto.gaussian",
     "atoll.crypto.gf128",
