@@ -68,7 +68,7 @@ async def site(role: str, folder: str, n: int) -> dict[str, Any]:
         start, cpu = time.perf_counter(), time.process_time()
         held = prepared_set.prepare([b"customer %d" % i for i in range(n)], rng=Rng.system(), version=1)
         measured = {"prepare": time.perf_counter() - start, "cpu": time.process_time() - cpu}
-    async with Endpoint(here, listen=here.card.address) as endpoint:
+    async with Endpoint(here, listen=here.card.address, join_within=3600) as endpoint:
         link = await endpoint.link("bench", here.peer("b" if role == "a" else "a"), dial=role == "b")
         gate = Gate(role, "bench", prepared_intersection.PROTOCOL.kinds, audit=sent.append)
         channel = Channel(link, gate)

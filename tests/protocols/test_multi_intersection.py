@@ -259,6 +259,11 @@ def test_a_partner_with_a_wrong_store(what: str) -> None:
     error_of(ends, HUB, ProtocolError)
 
 
+def test_a_hub_without_partners() -> None:
+    with pytest.raises(ValueError, match="needs a partner"):
+        multi.receive_common({}, ids((0, 3)), rng=seeded_rng(1)).send(None)
+
+
 def test_messages_are_declared() -> None:
     kinds: frozenset[type[Message]] = multi.PROTOCOL.kinds
     assert {multi.Shares, multi.Common, pairwise_keys.PublicKey, vole_oprf.Encoded} <= kinds

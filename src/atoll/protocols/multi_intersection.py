@@ -84,7 +84,10 @@ async def receive_common(
     Raises:
         InputError: An id stands twice, or fewer ids are common than the minimum.
         ProtocolError: As the card says.
+        ValueError: There is no partner.
     """
+    if not peers:
+        raise ValueError("an intersection needs a partner")
     context, done = (*context, _mode(tell)), 0
     if len(peers) == 1:
         return await _receive_pair(next(iter(peers.values())), ids, rng, context, largest, minimum, tell, progress)
