@@ -221,4 +221,4 @@ def test_frozen_vectors() -> None:
     assert (sent, hashlib.sha256(mine.values.tobytes()).hexdigest()[:16]) == FROZEN
 
 
-FROZEN: Any = (["2da665a99baa4a2c"], "dabb23f16548b8e8")
+FROZEN: Any = (["4b2012aab8b25114"], "ba465f59b4c9b020")

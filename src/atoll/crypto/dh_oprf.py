@@ -26,12 +26,7 @@ ORDER = (1 << 252) + 27742317777372353535851937790883648493
 _HASH_TO_GROUP = b"HashToGroup-OPRFV1-\x00-ristretto255-SHA512"
 
 
-def random_key(rng: Rng) -> bytes:
-    """Return a server's key, 32 bytes."""
-    return ristretto.random_scalar(rng)
-
-
-def blind(inputs: Sequence[bytes], rng: Rng) -> tuple[list[bytes], Bytes]:
+def blind(inputs: Sequence[bytes], rng: Rng) -> tuple[Bytes, Bytes]:
     """Hide inputs.
 
     Args:
@@ -39,13 +34,13 @@ def blind(inputs: Sequence[bytes], rng: Rng) -> tuple[list[bytes], Bytes]:
         rng: Draws a scalar for every input.
 
     Returns:
-        The scalars, which stay secret and are used once, and the points to send, (n, 32).
+        The scalars (n, 32), which stay secret and are used once, and the points to send, (n, 32).
     """
-    scalars = [ristretto.random_scalar(rng) for _ in inputs]
+    scalars = np.frombuffer(b"".join(ristretto.random_scalar(rng) for _ in inputs), np.uint8).reshape(-1, 32)
     return scalars, _multiply_each(ristretto.hash_to_points(inputs, _HASH_TO_GROUP), scalars)
 
 
-def evaluate(points: Bytes, key: bytes) -> Bytes:
+def evaluate_blinded(points: Bytes, key: bytes) -> Bytes:
     """Multiply a client's points by the key, (n, 32).
 
     Raises:
@@ -54,12 +49,12 @@ def evaluate(points: Bytes, key: bytes) -> Bytes:
     return ristretto.multiply(points, key)
 
 
-def finalize(inputs: Sequence[bytes], scalars: Sequence[bytes], evaluated: Bytes) -> Bytes:
+def finalize(inputs: Sequence[bytes], scalars: Bytes, evaluated: Bytes) -> Bytes:
     """Return F of the inputs.
 
     Args:
         inputs: The n inputs.
-        scalars: What `blind` returned for them.
+        scalars: What `blind` returned for them, (n, 32).
         evaluated: What the server answered, (n, 32).
 
     Returns:
@@ -68,19 +63,20 @@ def finalize(inputs: Sequence[bytes], scalars: Sequence[bytes], evaluated: Bytes
     Raises:
         ProtocolError: A point is not canonical, or is the identity.
     """
-    inverses = [pow(int.from_bytes(r, "little"), -1, ORDER).to_bytes(32, "little") for r in scalars]
+    each = [pow(int.from_bytes(r.tobytes(), "little"), -1, ORDER).to_bytes(32, "little") for r in scalars]
+    inverses = np.frombuffer(b"".join(each), np.uint8).reshape(-1, 32)
     return _hashed(inputs, _multiply_each(evaluated, inverses))
 
 
-def evaluate_inputs(inputs: Sequence[bytes], key: bytes) -> Bytes:
+def evaluate(inputs: Sequence[bytes], key: bytes) -> Bytes:
     """Return F of the server's own inputs, (n, 64); arguments as in `finalize`."""
     return _hashed(inputs, ristretto.hash_and_multiply(inputs, _HASH_TO_GROUP, key))
 
 
-def _multiply_each(points: Bytes, scalars: Sequence[bytes]) -> Bytes:
+def _multiply_each(points: Bytes, scalars: Bytes) -> Bytes:
     out = np.empty((len(scalars), 32), np.uint8)
     for i, scalar in enumerate(scalars):
-        out[i] = ristretto.multiply(points[i : i + 1], scalar, first=i, threads=1)[0]
+        out[i] = ristretto.multiply(points[i : i + 1], scalar.tobytes(), first=i, threads=1)[0]
     return out
 
 

@@ -23,7 +23,7 @@ from atoll.core.errors import InputError, ProtocolError
 from atoll.core.message import U64, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
-from atoll.crypto import cuckoo, filled_store, okvs, tmmo
+from atoll.crypto import cuckoo, filled_store, item_hash, okvs, tmmo
 from atoll.crypto.filled_store import Store
 from atoll.crypto.random import Rng
 from atoll.crypto.stretch import stretch
@@ -171,7 +171,7 @@ async def sender(
         peer, keyed, rng=rng.spawn(), context=_agreed(context, columns), largest=largest
     )  # (2)
     size = cuckoo.third(function.others)
-    bins = await offload(cuckoo.candidates, ids, key, size)
+    bins = await offload(_bins_of, ids, key, size)
     drawn = rng.u64(3 * size, 1 + columns)  # r_b and s_b
     store = await offload(_programmed, function, bins, values, drawn, rng.spawn())
     await peer.send(Programmed(store.seed, store.words))  # (3)
@@ -230,14 +230,18 @@ def _placed(ids: Sequence[bytes], size: int, rng: Rng) -> tuple[bytes, NDArray[n
     for _ in range(TRIES):
         key = rng.bytes(16)
         try:
-            return key, cuckoo.place(cuckoo.candidates(ids, key, size), size)
-        except cuckoo.DoesNotFit:
+            return key, cuckoo.place(_bins_of(ids, key, size), size).astype(np.int64)
+        except cuckoo.NotPlaceable:
             continue
     raise ProtocolError("the ids do not fit into bins, which happens once in 2^300 runs")
 
 
+def _bins_of(ids: Sequence[bytes], key: bytes, size: int) -> NDArray[np.uint32]:
+    return cuckoo.bins_of(item_hash.hash_items(ids, key), key, size)
+
+
 def _programmed(
-    function: vole_oprf.Outputs, bins: NDArray[np.int64], values: NDArray[np.int64], drawn: Words, rng: Rng
+    function: vole_oprf.Outputs, bins: NDArray[np.uint32], values: NDArray[np.int64], drawn: Words, rng: Rng
 ) -> Store:
     """Program, for each (y, j), the values of the bin that y has in third j."""
     order = function.found.order  # index into the keyed ids: third after third
@@ -283,7 +287,7 @@ PROTOCOL = Protocol(
         "protocols with shared output; bins: Pinkas, Schneider, Tkachenko and Yanai, EUROCRYPT 2019.",
         security="Semi-honest, 2 parties, computational 128 bits: as `vole-oprf` and `word-equality`. Bin values have "
         "64 bits: over all bins a false match has a probability below 2^-40. Another key is drawn if the receiver's "
-        "ids do not fit into their bins, which happens once in about 2^40 runs.",
+        "ids do not fit into their bins, which happens less than once in 2^40 runs.",
         inputs="receiver: nx ids. sender: ny ids, each with w values of int64; at most 2^20 ids each.",
         reveals={
             "receiver": (
@@ -295,8 +299,8 @@ PROTOCOL = Protocol(
                 "Random shares; not which ids are common, nor how many.",
             ),
         },
-        cost="For about 1.27 nx bins: 2.1 kB each for the comparison with plain transfers, and 32 + 16 (w + 1) bytes; "
-        "11 nx + 31 (w + 1) ny bytes besides.",
+        cost="For about 1.27 nx bins (400 at least): 2.1 kB each for the comparison with plain transfers, and "
+        "32 + 16 (w + 1) bytes; 11 nx + 31 (w + 1) ny bytes besides.",
         fails="ProtocolError when sites differ in job or columns, sizes exceed the limit, or a message has another "
         "size; InputError on own duplicates, too many ids, or values of another shape.",
         assurance="tested",

@@ -167,7 +167,7 @@ async def server(peer: Channel, prepared: Prepared, *, allowance: Allowance, lar
         )
     n = len(query.points)
     allowance.take(peer.peer, query.digest, n)
-    await peer.send(Answer(await offload(dh_oprf.evaluate, query.points, prepared.key)))  # (5)
+    await peer.send(Answer(await offload(dh_oprf.evaluate_blinded, query.points, prepared.key)))  # (5)
     return n
 
 
@@ -198,7 +198,9 @@ async def client(
     return await offload(_looked_up, ids, scalars, evaluated, filter_)
 
 
-def _looked_up(ids: Sequence[bytes], scalars: Sequence[bytes], evaluated: NDArray[np.uint8], filter_: Filter) -> Found:
+def _looked_up(
+    ids: Sequence[bytes], scalars: NDArray[np.uint8], evaluated: NDArray[np.uint8], filter_: Filter
+) -> Found:
     found, labels = filter_.look_up(dh_oprf.finalize(ids, scalars, evaluated))
     rows = np.flatnonzero(found)
     return Found(rows, labels[rows])
@@ -223,7 +225,7 @@ PROTOCOL = Protocol(
                 "The capacity of the set, which may be more than it holds, the width of labels, and when it changes.",
             ),
         },
-        cost="Once: about 10.3 bytes for each id of the capacity, and as much for each 8 bytes of label. A query: 64 n "
+        cost="Once: about 11 bytes for each id of the capacity, and as much for each 8 bytes of label. A query: 64 n "
         "bytes and 300; 2 multiplications for each id at the client, 1 at the server.",
         fails="ProtocolError when the client has another set, asks for more than its allowance, the set is too large, "
         "older than the one at hand or not the one that was offered, a message has another size, or a point is not "
