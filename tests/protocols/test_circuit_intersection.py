@@ -12,10 +12,11 @@ from atoll.core.errors import InputError, ProtocolError
 from atoll.crypto import cuckoo, okvs
 from atoll.crypto.random import Rng
 from atoll.protocols import circuit_intersection as circuit
-from atoll.protocols import vole_oprf
+from atoll.protocols import vole_oprf, word_equality
 from atoll.protocols.circuit_intersection import Shared
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
+from tests.protocols.test_word_equality import dealt
 
 CONTEXT = ("job 1", "phone")
 
@@ -76,7 +77,17 @@ def test_several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     check(ids(0, 30), ids(10, 50), values(40, 3))
 
 
-def test_conformance() -> None:
+def test_conformance(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def leader(peer: Channel, *, rng: Rng) -> Any:
+        return dealt(7)[0]
+
+    async def follower(peer: Channel, *, rng: Rng) -> Any:
+        return dealt(7)[1]
+
+    monkeypatch.setattr(word_equality, "lead", leader)
+    monkeypatch.setattr(word_equality, "follow", follower)
+    monkeypatch.setattr(cuckoo, "SPARE", 20)
+
     async def first(peer: Channel, case: Any, rng: Rng) -> Any:
         got = await circuit.receiver(peer, case[0], case[2].shape[1], rng=rng)
         return got.values.shape
