@@ -6,7 +6,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ from atoll.core.channel import Channel, Gate
 from atoll.crypto.random import Rng
 from atoll.node.process import settle
 from atoll.protocols import intersection_result, multi_intersection, vole_intersection
-from atoll.protocols.pairwise_keys import PURPOSE, Seal
+from atoll.protocols.pairwise_keys import Seal
 from atoll.registry import kernels
 from atoll.transport.grpc_link import Endpoint
-from atoll.transport.site import Site, init_site, load_site
+from atoll.transport.site import init_site, load_site
 from bench.harness import Report, free_ports, run_processes
 
 TITLE = "Intersection of three sites, beside pairs that are shown"
@@ -60,14 +59,6 @@ def make_star(folder: Path, hub: str, partners: tuple[str, ...]) -> None:
                 one.trust(other.card)
 
 
-def seal_of(site: Site) -> Seal:
-    """Sign with the site's key, and check by the cards that it trusts."""
-    return Seal(
-        partial(site.sign, purpose=PURPOSE),
-        lambda name, data, signature: site.peer(name).verify(data, signature, purpose=PURPOSE),
-    )
-
-
 async def site(role: str, folder: str, n: int) -> dict[str, Any]:
     """One site: first all together, then the hub with each partner."""
     here, sent = load_site(Path(folder) / role), []
@@ -86,7 +77,7 @@ async def site(role: str, folder: str, n: int) -> dict[str, Any]:
             rows = await multi_intersection.receive_common(channels, ids, rng=Rng.system())
         else:
             rows = await multi_intersection.join(
-                channels["hub"], ids, partners=PARTNERS, rng=Rng.system(), seal=seal_of(here)
+                channels["hub"], ids, partners=PARTNERS, rng=Rng.system(), seal=Seal.of(here.key, here.trusted())
             )
         measured = {
             "seconds": time.perf_counter() - start,

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from atoll.protocols import (
     prepared_intersection,
     prepared_set,
 )
-from atoll.protocols.pairwise_keys import PURPOSE, Seal
+from atoll.protocols.pairwise_keys import Seal
 from atoll.transport.grpc_link import Endpoint
 from atoll.transport.site import load_site
 
@@ -32,10 +31,7 @@ async def together(site, channels, ids):
     """All three sites: the ids that they have in common, in one order."""
     if site.name == HUB:
         return await multi_intersection.receive_common(channels, ids, rng=Rng.system(), minimum=10)
-    seal = Seal(
-        partial(site.sign, purpose=PURPOSE),
-        lambda name, data, signature: site.peer(name).verify(data, signature, purpose=PURPOSE),
-    )
+    seal = Seal.of(site.key, site.trusted())
     return await multi_intersection.join(channels[HUB], ids, partners=PARTNERS, rng=Rng.system(), seal=seal, minimum=10)
 
 

@@ -1,7 +1,6 @@
 """Keys between partners: the same at both, unknown to the hub, and not to be swapped where they are signed."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from atoll.core.channel import Channel
 from atoll.core.errors import IdentityError, ProtocolError
 from atoll.core.group import Group
 from atoll.protocols import pairwise_keys as keys
-from atoll.protocols.pairwise_keys import PURPOSE, PublicKey, PublicKeys, Seal
+from atoll.protocols.pairwise_keys import PublicKey, PublicKeys, Seal
 from atoll.testing import ProtocolCheck, check_protocol, seeded_rng
 from atoll.transport.site import init_site
 from tests.protocols.star import HUB, Star, error_of
@@ -33,13 +32,8 @@ def agreeing(star: Star, seals: Mapping[str, Seal] | None = None, **options: Any
 def seals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seal]:
     folder: Path = tmp_path_factory.mktemp("sites")
     sites = {name: init_site(folder / name, name, "") for name in NAMES}
-    return {
-        name: Seal(
-            partial(site.sign, purpose=PURPOSE),
-            lambda who, data, signature: sites[who].card.verify(data, signature, purpose=PURPOSE),
-        )
-        for name, site in sites.items()
-    }
+    cards = {name: site.card for name, site in sites.items()}
+    return {name: Seal.of(site.key, cards) for name, site in sites.items()}
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -105,6 +99,14 @@ def test_a_mutant_that_does_not_check_signatures_takes_the_hub_s_key(seals: dict
     star = Star(NAMES)
     ends = star.run(swapping(star.peers, "c"), agreeing(star, blind))
     assert ends["b"]["c"] != ends["c"]["b"]
+
+
+def test_a_partner_whose_card_is_not_trusted(seals: dict[str, Seal], tmp_path: Path) -> None:
+    alone = Seal.of(init_site(tmp_path / "b", "b", "").key, {})
+    star = Star(NAMES)
+    ends = star.run(keys.relay(star.peers), agreeing(star, {**seals, "b": alone}))
+    assert "no card of 'c'" in str(error_of(ends, "b", IdentityError))
+    assert "not by b" in str(error_of(ends, "c", IdentityError))
 
 
 def test_a_signature_is_good_for_its_context_only(seals: dict[str, Seal]) -> None:

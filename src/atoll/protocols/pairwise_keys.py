@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from atoll.core.channel import Channel
-from atoll.core.errors import ProtocolError
+from atoll.core.errors import IdentityError, ProtocolError
 from atoll.core.group import Group
+from atoll.core.identity import Card as SiteCard
+from atoll.core.identity import sign
 from atoll.core.message import Message
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto.random import Rng
@@ -49,12 +53,28 @@ class Seal:
     """How a partner shows the others that a key is its own, by the key of its site.
 
     Attributes:
-        sign: Signs bytes for `PURPOSE`: `partial(site.sign, purpose=PURPOSE)`.
-        verify: Checks (name, bytes, signature) by the card of that name; raises `IdentityError`.
+        sign: Signs bytes.
+        verify: Checks (name, bytes, signature); raises `IdentityError`.
     """
 
     sign: Callable[[bytes], bytes]
     verify: Callable[[str, bytes, bytes], None]
+
+    @classmethod
+    def of(cls, key: EllipticCurvePrivateKey, cards: Mapping[str, SiteCard]) -> Seal:
+        """Sign with a site's key, and check by the cards that the site trusts.
+
+        Args:
+            key: This site's private key.
+            cards: The other partners' cards by name.
+        """
+
+        def verify(name: str, data: bytes, signature: bytes) -> None:
+            if name not in cards:
+                raise IdentityError(f"no card of {name!r} is trusted here", cure=f"Ask {name} for its card file.")
+            cards[name].verify(data, signature, purpose=PURPOSE)
+
+        return cls(partial(sign, key, purpose=PURPOSE), verify)
 
 
 async def relay(peers: Mapping[str, Channel]) -> None:
