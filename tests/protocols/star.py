@@ -1,7 +1,7 @@
 """A hub and its partners in one process, over links that record what crosses them."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from atoll.core.channel import Channel, Gate
@@ -63,6 +63,3 @@ def error_of(ends: Mapping[str, Any], site: str, kind: type[BaseException]) -> B
     """The error in which a site ended; anything else fails the test."""
     assert isinstance(ends[site], kind), ends
     return ends[site]
-
-
-Partner = Callable[[Channel], Coroutine[Any, Any, Any]]

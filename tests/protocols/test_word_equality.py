@@ -154,6 +154,8 @@ def test_directions_have_a_delta_each() -> None:
     a, b = memory_pair(timeout=1.0)
     one, two = run_pair(equality.lead(a, rng=seeded_rng(1)), equality.follow(b, rng=seeded_rng(2)))
     assert isinstance(one.chooser, oblivious_transfer.OtReceiver)
+    assert isinstance(one.offerer, oblivious_transfer.OtSender)
+    assert isinstance(two.offerer, oblivious_transfer.OtSender)
     assert not np.array_equal(one.offerer._delta, two.offerer._delta)
 
 

@@ -32,7 +32,6 @@ PURPOSE = "pairwise key"
 """What a site signs a key for; see `atoll.core.identity.sign`."""
 
 SIGNATURE_LIMIT = 512
-PARTNERS_LIMIT = 1000
 
 
 class PublicKey(Message, frozen=True):

@@ -9,6 +9,7 @@ for every level of a tree of ANDs over the 64 bits of ¬(u ⊕ w), from 64 share
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from atoll.core.protocol import Card, Protocol
 from atoll.crypto import tmmo
 from atoll.crypto.random import Rng
 from atoll.protocols import oblivious_transfer
-from atoll.protocols.oblivious_transfer import CorrelatedBlocks, OtReceiver, OtSender, ReceivedBlocks
+from atoll.protocols.oblivious_transfer import CorrelatedBlocks, ReceivedBlocks
 
 CHUNK = 1 << 15
 """Words at a time: 2^20 transfers on the first level, which bounds the memory."""
@@ -38,6 +39,20 @@ class Offered(Message, frozen=True):
     bits: U8
 
 
+class Chooser(typing.Protocol):
+    """A side of set-up transfers that chooses, such as `oblivious_transfer.OtReceiver`."""
+
+    async def extend(self, peer: Channel, choices: Bits, /) -> ReceivedBlocks:
+        """Choose in as many transfers as there are choices."""
+
+
+class Offerer(typing.Protocol):
+    """A side of set-up transfers that offers, such as `oblivious_transfer.OtSender`."""
+
+    async def extend(self, peer: Channel, n: int, /) -> CorrelatedBlocks:
+        """Take part in n transfers."""
+
+
 @dataclass(frozen=True)
 class Transfers:
     """Transfers in both directions, set up once for a run.
@@ -49,8 +64,8 @@ class Transfers:
     """
 
     leads: bool
-    chooser: OtReceiver
-    offerer: OtSender
+    chooser: Chooser
+    offerer: Offerer
 
 
 async def lead(peer: Channel, *, rng: Rng) -> Transfers:
@@ -110,14 +125,14 @@ async def conjunction(peer: Channel, x: Bits, y: Bits, *, transfers: Transfers) 
     return (x & y) ^ mine ^ theirs
 
 
-async def _choose(peer: Channel, y: Bits, ot: OtReceiver) -> Bits:
+async def _choose(peer: Channel, y: Bits, ot: Chooser) -> Bits:
     """Get a share of (their x)·(own y)."""
     blocks = await ot.extend(peer, y)
     offered = (await peer.recv(Offered, bits=(-(-len(y) // 8),))).bits
     return await offload(_opened, blocks, y, offered)
 
 
-async def _offer(peer: Channel, x: Bits, ot: OtSender) -> Bits:
+async def _offer(peer: Channel, x: Bits, ot: Offerer) -> Bits:
     """Get the other share of (own x)·(their y)."""
     share, offered = await offload(_hidden, await ot.extend(peer, len(x)), x)
     await peer.send(Offered(offered))
@@ -154,7 +169,7 @@ PROTOCOL = Protocol(
         cost="126 transfers for each pair of words, so about 2 kB; 24 messages for each 32,768 pairs.",
         fails="ProtocolError as `oblivious-transfer`, or when a message has another size.",
         assurance="tested",
-        notes=("Silent transfers would take less than a hundredth of the bytes; see `circuit-intersection`.",),
+        notes=("Almost all bytes are the transfers'; `Transfers` takes any kind that gives the same strings.",),
     ),
     roles={"leader": lead, "follower": follow},
     messages=(Offered,),
