@@ -8,7 +8,6 @@ from importlib import import_module
 from atoll.core.protocol import Protocol
 
 PROTOCOL_MODULES = (
-    "atoll.protocols.circuit_intersection",
     "atoll.protocols.ecdh_intersection",
     "atoll.protocols.fixed_matrix_product.protocol",
     "atoll.protocols.fixed_matrix_product.to_owner",
@@ -25,7 +24,6 @@ PROTOCOL_MODULES = (
     "atoll.protocols.silent_vole",
     "atoll.protocols.vole_intersection",
     "atoll.protocols.vole_oprf",
-    "atoll.protocols.word_equality",
     "atoll.learn.vertical.trees.predict",
     "atoll.learn.vertical.trees.protocol",
     "atoll.node.border",
