@@ -41,8 +41,8 @@ from atoll.report import (
 
 ROLES = {"label-holder": "label holder", "feature-holder": "feature holder"}
 KEYS = {
-    "label-holder": ("label holder", "label_holder", "receiver"),
-    "feature-holder": ("feature holder", "feature_holder", "sender"),
+    "label-holder": ("label holder", "label_holder", "receiver", "hub"),
+    "feature-holder": ("feature holder", "feature_holder", "sender", "partner"),
 }
 """How protocol cards call what a job's roles do in them."""
 

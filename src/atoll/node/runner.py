@@ -25,6 +25,7 @@ from atoll.node.prepare import from_home, prepare
 from atoll.node.progress import Watch
 from atoll.node.steps import Step, Work, build
 from atoll.node.store import Store, room
+from atoll.protocols.pairwise_keys import Seal
 from atoll.transport.site import Site
 
 GRACE = 10.0
@@ -83,7 +84,7 @@ class Run:
         from atoll.transport.grpc_link import Endpoint
 
         steps = build(self.job)
-        work, trouble = self._own_side(store, steps)
+        work, trouble = self._own_side(store, steps, cards)
         within = min(GRACE, self.job.timeouts.join) if trouble else self.job.timeouts.join
         peers = {name: cards[name] for name in self.job.peers(self.site.name)}
         dials = {name: dials_to(self.job, self.site, card) for name, card in peers.items()}
@@ -122,13 +123,15 @@ class Run:
             self.contract is None and error.step in {step.name for step in build(self.job)}
         )
 
-    def _own_side(self, store: Store, steps: tuple[Step[Any], ...]) -> tuple[Work | None, AtollError | None]:
+    def _own_side(
+        self, store: Store, steps: tuple[Step[Any], ...], cards: Mapping[str, Card]
+    ) -> tuple[Work | None, AtollError | None]:
         """Check that this site allows the job, then its data; an error is kept, so that the others can be told."""
         try:
             policy.require(self.home.policy(), self.site.name, steps)
             load = from_home(self.home, self.job.sites[self.site.name])
             work = prepare(self.job, self.site.name, load, store, self.home.result, steps)
-            work.reruns = self.home.reruns
+            work.reruns, work.seal = self.home.reruns, Seal.of(self.site.key, cards)
             return work, None
         except AtollError as error:
             error.located(site=self.site.name, step="prepare")

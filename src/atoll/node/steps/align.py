@@ -36,8 +36,9 @@ class Align(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     """Params of `align`.
 
     Attributes:
-        protocol: how the sites compare ids: `vole`, fast at any size; `ecdh`, which rests on fewer assumptions;
-            `kkrt`, an independent second way; `blind-rsa` and `salted-hash` are weak and need every site's consent.
+        protocol: how the sites compare ids. `vole` is fast at any size, and compares several partners at once, so that
+            nobody learns who is in some of the tables only. By pairs: `ecdh`, which rests on fewer assumptions;
+            `kkrt`, an independent second way; `blind-rsa` and `salted-hash`, weak ones that need every site's consent.
         minimum: fewest common rows; with less the job ends, for small groups say something of single persons.
         kinds: how each id column is written: `text`, `caseless`, `email`, `phone` or `resident`; text if left out.
         pad_to: each site tells the number of its ids rounded up to a multiple of this, by ids that nobody has.
@@ -50,7 +51,7 @@ class Align(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
 
 class AlignStep(Step[Align]):
-    """Pairwise intersection of the label holder with each feature holder, then the rows common to all."""
+    """The rows that all sites have in common: of several partners at once, or by pairs where the job says so."""
 
     name = "align"
     title = "Find the ids in common"
@@ -59,9 +60,16 @@ class AlignStep(Step[Align]):
 
     def uses(self) -> tuple[Protocol, ...]:
         """The intersection, and the announcement of its result."""
-        from atoll.protocols import intersection_result
+        from atoll.protocols import intersection_result, multi_intersection
 
+        if self._together:
+            return (multi_intersection.PROTOCOL,)
         return (self._intersection().PROTOCOL, intersection_result.PROTOCOL)
+
+    @property
+    def _together(self) -> bool:
+        """Whether several partners are compared at once, so that nobody learns who is in only some of the tables."""
+        return self.partners > 1 and self.params.protocol == "vole"
 
     def _intersection(self) -> Any:
         return import_module(INTERSECTIONS[self.params.protocol])
@@ -80,36 +88,56 @@ class AlignStep(Step[Align]):
         Raises:
             InputError: fewer common rows than the minimum.
         """
-        from atoll.protocols import intersection_result as result
-
-        chosen = self._intersection()
         table: Table = present(work.table, "table")
         keys: list[bytes] = work.state.pop("keys")
         near = await offload(self._remember, work, keys)
         keys += [b"none:" + work.rng.bytes(16) for _ in range(-len(keys) % self.params.pad_to)]
         context = (work.job.name, work.job.digest().hex(), *self.params.kinds)
-        told = partial(session.progress, "ids")
-        if work.labels:
-            peers = {name: channel.sub("align") for name, channel in session.peers.items()}
-            found: dict[str, Any] = await chosen.receive_from_all(
-                peers, keys, rng=work.rng.spawn(), context=context, progress=told
-            )
-            matches = list(found.values())
-            rows, places = result.common_rows(matches, work.rng)
-            pairs = {name: len(match.mine) for name, match in found.items()}
-            work.report["overlaps"] = pairs
-            self._refuse_few(len(rows), pairs)
-            for peer, place in zip(peers.values(), places, strict=True):
-                await result.announce(peer, place)
-        else:
-            hub = session.peers[work.job.hub].sub("align")
-            shuffled = await chosen.sender(hub, keys, rng=work.rng.spawn(), context=context, progress=told)
-            rows = await result.learn(hub, shuffled.order)
-            self._refuse_few(len(rows), {})
+        align = self._all_at_once if self._together else self._each_alone
+        rows = await align(session, work, keys, context)
         work.store.write_array("rows.npy", rows)
         self._take(work, rows)
         work.report["align"] = {"own": table.rows, "common": len(rows)}
         return f"{len(rows):,} of {table.rows:,} {work.subject} are in common{near}"
+
+    async def _all_at_once(
+        self, session: Session, work: Work, keys: list[bytes], context: tuple[str, ...]
+    ) -> NDArray[np.int64]:
+        """Compare the ids of all sites at once: of pairs nothing is learnt."""
+        from atoll.protocols import multi_intersection
+
+        options: dict[str, Any] = {"rng": work.rng.spawn(), "context": context, "minimum": self.params.minimum}
+        if work.labels:
+            peers = {name: channel.sub("align") for name, channel in session.peers.items()}
+            told = partial(session.progress, "sites")
+            return await multi_intersection.receive_common(peers, keys, progress=told, **options)
+        hub, partners = session.peers[work.job.hub].sub("align"), work.job.partners
+        return await multi_intersection.join(hub, keys, partners=partners, seal=work.seal, **options)
+
+    async def _each_alone(
+        self, session: Session, work: Work, keys: list[bytes], context: tuple[str, ...]
+    ) -> NDArray[np.int64]:
+        """Compare the hub's ids with those of each partner: the hub learns every pair's common ids."""
+        from atoll.protocols import intersection_result as result
+
+        chosen, told = self._intersection(), partial(session.progress, "ids")
+        if not work.labels:
+            hub = session.peers[work.job.hub].sub("align")
+            shuffled = await chosen.sender(hub, keys, rng=work.rng.spawn(), context=context, progress=told)
+            rows = await result.learn(hub, shuffled.order)
+            self._refuse_few(len(rows), {})
+            return rows
+        peers = {name: channel.sub("align") for name, channel in session.peers.items()}
+        found: dict[str, Any] = await chosen.receive_from_all(
+            peers, keys, rng=work.rng.spawn(), context=context, progress=told
+        )
+        rows, places = result.common_rows(list(found.values()), work.rng)
+        pairs = {name: len(match.mine) for name, match in found.items()}
+        work.report["overlaps"] = pairs
+        self._refuse_few(len(rows), pairs)
+        for peer, place in zip(peers.values(), places, strict=True):
+            await result.announce(peer, place)
+        return rows
 
     def _remember(self, work: Work, keys: list[bytes]) -> str:
         """Note an earlier alignment that differs by few ids only, and remember this one."""
