@@ -291,8 +291,9 @@ def _in_bins(keys: Words, at: NDArray[np.uint64]) -> list[bytes]:
 
 def _pads(function: vole_oprf.Outputs, columns: int) -> Words:
     """Return words, (n, columns), that whoever lacks F cannot tell from noise, in the function's order."""
-    blocks = stretch(function.values, b"circuit-intersection", -(-columns // 2))
-    return blocks.reshape(len(blocks), -1)[:, :columns]
+    count = -(-columns // 2)
+    blocks = stretch(function.values, b"circuit-intersection", count)
+    return blocks.reshape(len(blocks), 2 * count)[:, :columns]
 
 
 def _hinted(
@@ -328,8 +329,8 @@ PROTOCOL = Protocol(
         "pseudorandom function); Rindal and Schoppmann, EUROCRYPT 2021, section 5; Raghuraman and Rindal, ACM CCS 2022 "
         "(eprint 2022/320); equality by `hidden-table` in place of AND gates.",
         security="Semi-honest, 2 parties, computational 128 bits: what `vole-oprf` and `hidden-table` rest on. A bin "
-        "without a common id passes for one with a probability of 2^-64. Ids cannot be placed with one below 2^-40, and "
-        "then another seed is drawn.",
+        "without a common id passes for one with a probability of 2^-64. Ids cannot be placed with one below 2^-40; then "
+        "another seed is drawn.",
         inputs="receiver: nx ids. sender: ny ids, each with k words of 64 bits. Ids canonical (`atoll.align`) and "
         "without duplicates, as bytes.",
         reveals={
