@@ -329,7 +329,7 @@ PROTOCOL = Protocol(
         "pseudorandom function); Rindal and Schoppmann, EUROCRYPT 2021, section 5; Raghuraman and Rindal, ACM CCS 2022 "
         "(eprint 2022/320); equality by `hidden-table` in place of AND gates.",
         security="Semi-honest, 2 parties, computational 128 bits: what `vole-oprf` and `hidden-table` rest on. A bin "
-        "without a common id passes for one with a probability of 2^-64. Ids cannot be placed with one below 2^-40; then "
+        "without a common id passes for one with a probability of 2^-64. Below 2^-40 ids cannot be placed; then "
         "another seed is drawn.",
         inputs="receiver: nx ids. sender: ny ids, each with k words of 64 bits. Ids canonical (`atoll.align`) and "
         "without duplicates, as bytes.",

@@ -187,10 +187,10 @@ def _fold(
     each = np.arange(sizes.blocks)
     shares = _joined(bits, len(bits) // sizes.blocks)
     t[each, missing] = trees.leaves ^ np.bitwise_xor.reduce(t, axis=1) ^ shares
-    a = np.zeros((sizes.blocks, sizes.block, 1), np.uint64)
+    a = np.zeros((sizes.blocks, sizes.block, 1), np.uint8)
     a[each, missing, 0] = values
-    folded, strings = Code(sizes.length).compress(a.reshape(-1, 1), t.reshape(-1, 2))
-    return folded[:, 0].astype(np.uint8), strings
+    choices, strings = Code(sizes.length).compress(a.reshape(-1, 1), t.reshape(-1, 2))
+    return choices[:, 0], strings
 
 
 PROTOCOL = Protocol(
