@@ -74,7 +74,8 @@ def test_conformance() -> None:
 
 def test_many_bits_take_silent_strings_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mv.silent_transfer, "LONGEST", 9000)
-    case = drawn(6, 20_000, 1)
+    monkeypatch.setattr(mv, "_MESSAGE_WORDS", 10_001)
+    case = drawn(6, 20_000, 3)
     mine, theirs, transcript = play(case)
     assert np.array_equal(mine + theirs, plain(case))
     assert sum(frame.kind.endswith("Trees") for frame in transcript) == 2
