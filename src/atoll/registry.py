@@ -49,6 +49,7 @@ KERNEL_MODULES = (
     "atoll.crypto.choice_pads",
     "atoll.crypto.cuckoo",
     "atoll.crypto.expand_convolute",
+    "atoll.crypto.filled_store",
     "atoll.crypto.gaussian",
     "atoll.crypto.gf128",
     "atoll.crypto.item_hash",

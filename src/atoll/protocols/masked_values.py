@@ -142,7 +142,7 @@ PROTOCOL = Protocol(
             "partner": ("n and k, and nothing of bits and values: its shares are random.",),
         },
         cost="8 k + 1/8 bytes a bit in 2 messages, and what `silent-transfer` takes: 16 bytes a bit up to 8,192 bits, "
-        "100 kB for each 2,097,152 bits beyond.",
+        "up to 200 kB for each 2,097,152 bits beyond.",
         fails="ProtocolError on wrong sizes and as `silent-transfer`.",
         assurance="tested",
         notes=("A malicious holder or partner can change a product; nothing checks it.",),

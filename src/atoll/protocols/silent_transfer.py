@@ -211,8 +211,8 @@ PROTOCOL = Protocol(
             "sender": ("Nothing but its strings, which look random.",),
         },
         cost="Bytes: 16 n w for few strings (n w up to 8,192); otherwise about 48 t log2(2 n / t) + 16 t (w + 1) for "
-        "each 2,097,152 strings, where t is 128 for w = 1 and 287 for w = 4: 100 and 220 kB. For each string about "
-        "4 blocks of AES, 100 XORs and 7 random reads.",
+        f"each 2,097,152 strings, where t is {noise(1)} for w = 1 and {noise(4)} for w = 4: a few 100 kB. For each "
+        "string about 4 blocks of AES, 100 XORs and 7 random reads.",
         fails="ProtocolError on another size; whatever fails in the transfers.",
         assurance="tested",
         notes=(
