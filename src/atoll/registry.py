@@ -13,6 +13,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.fixed_matrix_product.protocol",
     "atoll.protocols.fixed_matrix_product.to_owner",
     "atoll.protocols.fixed_matrix_product.to_shares",
+    "atoll.protocols.hidden_rows",
     "atoll.protocols.hidden_sum",
     "atoll.protocols.hidden_table",
     "atoll.protocols.intersection_result",
