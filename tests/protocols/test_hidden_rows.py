@@ -99,6 +99,23 @@ def test_conformance() -> None:
     )
 
 
+def test_a_mutant_that_does_not_multiply_leaves_noise_in_the_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = case(range(30), range(20, 50), 0, 1)
+    mine, theirs, _ = play(drawn)
+    assert ((mine.sender + theirs.sender) != 0).sum() == 10
+
+    async def holder(peer: Channel, bits: np.ndarray, values: np.ndarray, **_: Any) -> np.ndarray:
+        return values
+
+    async def partner(peer: Channel, bits: np.ndarray, k: int, **_: Any) -> np.ndarray:
+        return np.zeros((len(bits), k), np.uint64)
+
+    monkeypatch.setattr(masked_values, "holder", holder)
+    monkeypatch.setattr(masked_values, "partner", partner)
+    mine, theirs, _ = play(drawn)
+    assert ((mine.sender + theirs.sender) != 0).all()
+
+
 def test_two_worlds_look_alike_to_both() -> None:
     """All ids common or none, all values one: same messages, and shares of the same uniform kind."""
     seen = []

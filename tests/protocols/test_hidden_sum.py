@@ -155,6 +155,8 @@ def test_own_mistakes_are_refused_before_anything_is_sent() -> None:
     for bad, what in (
         ((good[0], good[1][:4], *good[2:]), "the columns have shape"),
         ((good[0], good[1].astype(float), *good[2:]), "the columns have shape"),
+        ((good[0], np.full((5, 1), (1 << 63) // 5 + 1), *good[2:]), "could reach"),
+        ((good[0], np.full((5, 1), np.iinfo(np.int64).min), *good[2:]), "could reach"),
         ((*good[:5], "nobody"), "a result can be for"),
         ((*good[:4], -1, "both"), "fewest common ids"),
         ((*good[:4], hs.MOST + 1, "both"), "fewest common ids"),
@@ -189,6 +191,19 @@ def test_shares_that_cannot_be_a_result_are_refused(shift: int, monkeypatch: pyt
     ends = end_pair(honest(a, drawn, seeded_rng(1)), send(b, drawn, seeded_rng(2)))
     assert isinstance(ends[0], ProtocolError)
     assert "something else than a bit" in str(ends[0]) or "do not fit" in str(ends[0])
+
+
+def test_a_mutant_that_compares_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were the gate always open, a count below the minimum would come out; an honest site ends the run then."""
+
+    async def open_gate(peer: Channel, halves: np.ndarray, *, stock: Any) -> np.ndarray:
+        return np.zeros(1, np.uint8)
+
+    monkeypatch.setattr(hs.hidden_table, "negative_chooser", open_gate)
+    monkeypatch.setattr(hs.hidden_table, "negative_owner", open_gate)
+    assert play(case(range(9), range(5, 14), 1, 1, minimum=4, to="receiver"))[0] is not None
+    with pytest.raises(ProtocolError, match="do not fit: 4 ids"):
+        play(case(range(9), range(5, 14), 1, 1, minimum=5, to="receiver"))
 
 
 SITE = """

@@ -71,7 +71,7 @@ async def receiver(
     Args:
         peer: Channel to the sender.
         ids: nx canonical ids without duplicates.
-        columns: (nx, k) int64, whose sums stay below 2^63 in size.
+        columns: (nx, k) int64; nx times the largest size of a value stays below 2^63.
         others: Columns of the sender.
         minimum: Fewest common ids for which anything is told, 0 to `MOST`.
         to: Whom the result is for, one of `TO`.
@@ -85,8 +85,7 @@ async def receiver(
         InputError: An id stands twice, columns or minimum do not fit.
         ProtocolError: As the card says.
     """
-    _check(minimum, to)
-    hidden_rows.check_columns(ids, columns)
+    _check(ids, columns, minimum, to)
     tools = await hidden_rows.receiver_tools(peer, rng=rng)
     terms = _terms(context, minimum, to)
     rows = await hidden_rows.receiver(peer, ids, columns, others=others, tools=tools, rng=rng, context=terms)  # (1)
@@ -111,8 +110,7 @@ async def sender(
     context: Sequence[str] = (),
 ) -> Totals | None:
     """Sum over the common ids; arguments, result and errors as of `receiver`, `others` being the receiver's columns."""
-    _check(minimum, to)
-    hidden_rows.check_columns(ids, columns)
+    _check(ids, columns, minimum, to)
     tools = await hidden_rows.sender_tools(peer, rng=rng)
     terms = _terms(context, minimum, to)
     rows = await hidden_rows.sender(peer, ids, columns, others=others, tools=tools, rng=rng, context=terms)  # (1)
@@ -124,7 +122,13 @@ async def sender(
     return await _open(peer, enough, gated, others, to, "sender", limits)  # (4)
 
 
-def _check(minimum: int, to: str) -> None:
+def _check(ids: Sequence[bytes], columns: NDArray[np.int64], minimum: int, to: str) -> None:
+    hidden_rows.check_columns(ids, columns)
+    if columns.size and len(ids) * max(int(columns.max()), -int(columns.min())) >= 1 << 63:
+        raise InputError(
+            "a sum of a column could reach 2^63, where it would wrap around",
+            cure="Scale the column down, or leave rows with extreme values out.",
+        )
     if to not in TO:
         raise InputError(f"a result can be for {', '.join(TO)}, not for {to!r}")
     if not 0 <= minimum <= MOST:
@@ -171,7 +175,7 @@ PROTOCOL = Protocol(
         "intersection-sum), here with a hidden count below the minimum and columns of both sides.",
         security="Semi-honest, 2 parties, computational 128 bits, as `hidden-rows`.",
         inputs="receiver and sender: ids as of `circuit-intersection`, a row of int64 for each id, the same minimum "
-        "and the same `to`. Sums stay below 2^63 in size; they are exact.",
+        "and the same `to`. Sums stay below 2^63 in size and are exact.",
         reveals={
             "receiver": (
                 "The number ny of the sender's ids.",
@@ -187,7 +191,8 @@ PROTOCOL = Protocol(
         },
         cost="That of `hidden-rows`, and about 100 kB.",
         fails="ProtocolError when sites differ in job, columns, minimum or `to`, when opened shares cannot be a "
-        "result, and as the protocols below; InputError on own duplicates or columns of another shape.",
+        "result, and as the protocols below; InputError on own duplicates, or on columns of another shape or with too "
+        "large values.",
         assurance="tested",
         notes=(
             "Repeated runs with changed inputs show the difference: keep a log of runs.",
