@@ -156,12 +156,14 @@ async def receiver(
     await peer.send(Opening(len(ids), words, domain, seed))  # (1)
     ny = _checked(await peer.recv(Opening), words, domain, min(largest, LARGEST // HASHES))  # (1)
     function = await vole_oprf.receiver(peer, tagged, rng=rng, context=context)  # (2)
+    del tagged  # 100 MB for a million ids, and so is the function
     if function.others != HASHES * ny:
         raise ProtocolError(f"{peer.peer} evaluates {function.others:,} pairs for {ny:,} ids")
     found = np.empty((m, 1 + words), np.uint64)
     for number, part in enumerate(_columns(1 + words)):
         store = await _received(peer, ny, part)  # (3)
         await offload(_take, function, store, number, found[:, part])  # (4)
+    del function
     if stock is None:
         ot = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
         stock = hidden_table.Chooser(ot, rng.spawn())
@@ -211,12 +213,14 @@ async def sender(
     await peer.send(Opening(len(ids), k, domain, b""))  # (1)
     at, tagged = await offload(_tagged, ids, _Public.of(opening.seed, domain), m)
     function = await vole_oprf.sender(peer, tagged, rng=rng, context=context)  # (2)
+    del tagged  # 200 MB for a million ids, and so is the function
     if function.others != m:
         raise ProtocolError(f"{peer.peer} evaluates {function.others:,} bins, {m:,} belong to {nx:,} ids")
     drawn = rng.u64(m, 1 + k)
     for number, part in enumerate(_columns(1 + k)):
         store = await offload(_hinted, function, at, values, drawn, number, part, rng.spawn())
         await peer.send(Hint(store.seed, store.words))  # (3)
+    del function
     if stock is None:
         ot = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
         stock = hidden_table.Owner(ot, rng.spawn())
