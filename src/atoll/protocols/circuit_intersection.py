@@ -362,7 +362,7 @@ PROTOCOL = Protocol(
     title="Set intersection whose result nobody learns: shares of membership and payload",
     card=Card(
         source="Pinkas, Schneider, Tkachenko, Yanai, EUROCRYPT 2019 (a target for every bin, programmed by a "
-        "pseudorandom function); Rindal and Schoppmann, EUROCRYPT 2021, section 5; Raghuraman and Rindal, ACM CCS 2022 "
+        "pseudorandom function); Rindal and Schoppmann, EUROCRYPT 2021; Raghuraman and Rindal, ACM CCS 2022 "
         "(eprint 2022/320); equality by `hidden-table` in place of AND gates.",
         security="Semi-honest, 2 parties, computational 128 bits: what `vole-oprf` and `hidden-table` rest on. A bin "
         "without a common id passes for one with a probability of 2^-64. Below 2^-40 ids cannot be placed; then "

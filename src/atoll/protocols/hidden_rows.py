@@ -163,7 +163,7 @@ PROTOCOL = Protocol(
     title="Rows of a hidden join: both sites' columns for the common ids, as shares, and zeros elsewhere",
     card=Card(
         source="Atoll, on `circuit-intersection` and `masked-values`; the use of bins as rows: Pinkas, Schneider, "
-        "Tkachenko, Yanai, EUROCRYPT 2019, section 6.",
+        "Tkachenko, Yanai, EUROCRYPT 2019.",
         security="Semi-honest, 2 parties, computational 128 bits, as the protocols that it uses.",
         inputs="receiver and sender: ids as of `circuit-intersection`, and a row of int64 for each id.",
         reveals={

@@ -132,8 +132,8 @@ PROTOCOL = Protocol(
     version=1,
     title="Values where a hidden bit is 1, and zero elsewhere, as shares",
     card=Card(
-        source="Gilboa, CRYPTO 1999, section 4 (products by transfers); Rathee et al., CrypTFlow2, ACM CCS 2020, "
-        "section 4 (multiplexer), with random transfers turned to chosen ones.",
+        source="Gilboa, CRYPTO 1999 (products by transfers); Rathee et al., CrypTFlow2, ACM CCS 2020 "
+        "(multiplexer), with random transfers turned to chosen ones.",
         security="Semi-honest, 2 parties, computational 128 bits, as `silent-transfer`; fixed-key AES as a tweakable "
         "correlation-robust hash for the pads.",
         inputs="Both: halves of n bits shared by XOR. holder: k integers modulo 2^64 for each bit.",

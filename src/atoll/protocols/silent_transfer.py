@@ -199,7 +199,7 @@ PROTOCOL = Protocol(
     title="Silent transfers: correlated strings with random choices, almost free of bytes",
     card=Card(
         source="Boyle, Couteau, Gilboa, Ishai, Kohl, Rindal, Scholl, ACM CCS 2019 (silent transfers); one of 2^w by "
-        "values of w bits: Roy, CRYPTO 2022 (eprint 2022/192), section 3; code: Raghuraman, Rindal, Tanguy, CRYPTO "
+        "values of w bits: Roy, CRYPTO 2022 (eprint 2022/192); code: Raghuraman, Rindal, Tanguy, CRYPTO "
         "2023.",
         security="Semi-honest, computational, 128 bits: dual LPN over GF(2) with regular noise for the code of "
         "`silent-vole` at the relative distance taken there, which is estimated, not proven; values of w bits get more "
