@@ -11,6 +11,7 @@ NAMES = (
     "psi",
     "psi_multi",
     "psi_unbalanced",
+    "psi_circuit",
     "garbled",
     "product",
     "trees",

@@ -9,6 +9,7 @@ from atoll.core.protocol import Protocol
 
 PROTOCOL_MODULES = (
     "atoll.protocols.blind_rsa_intersection",
+    "atoll.protocols.circuit_intersection",
     "atoll.protocols.ecdh_intersection",
     "atoll.protocols.fixed_matrix_product.protocol",
     "atoll.protocols.fixed_matrix_product.to_owner",
@@ -25,6 +26,11 @@ PROTOCOL_MODULES = (
     "atoll.protocols.multi_intersection",
     "atoll.protocols.pairwise_keys",
     "atoll.protocols.prepared_intersection",
+    "atoll.protocols.hidden_rows",
+    "atoll.protocols.hidden_sum",
+    "atoll.protocols.hidden_table",
+    "atoll.protocols.masked_values",
+    "atoll.protocols.silent_transfer",
     "atoll.protocols.silent_vole",
     "atoll.protocols.vole_intersection",
     "atoll.protocols.vole_oprf",
@@ -67,6 +73,7 @@ KERNEL_MODULES = (
     "atoll.crypto.ring",
     "atoll.crypto.ristretto",
     "atoll.crypto.row_hash",
+    "atoll.crypto.table_pads",
     "atoll.crypto.tmmo",
     "atoll.learn.vertical.trees.kernels",
     "atoll.protocols.fixed_matrix_product.kernels",
