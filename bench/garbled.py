@@ -1,7 +1,9 @@
 """Garbled circuits: bare garbling and evaluating, and 64-bit comparisons of two sites over mutual TLS.
 
 The limit is the AES that half gates need, in bulk through OpenSSL in the same run: 8 blocks an AND gate to garble, 4 to
-evaluate.  No package on PyPI garbles circuits (wheels of EMP, MOTION or MP-SPDZ do not exist), so there is no peer row.
+evaluate.  EMP, MOTION and MP-SPDZ have no wheels on PyPI.  What can be had there is pySecureCircuit, which garbles with
+four Fernet tokens a gate, and for the comparisons MPyC, which does them on Shamir shares among three honest-majority
+parties: another trust model, in three processes without TLS.
 """
 
 import asyncio
@@ -9,6 +11,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from atoll.protocols import garbled_circuit, garbled_logic
 from atoll.registry import kernels
 from atoll.transport.grpc_link import Endpoint
 from atoll.transport.site import init_site, load_site
-from bench.harness import Report, free_ports, run_processes, timed
+from bench.harness import PeerUnavailable, Report, free_ports, peer_environment, run_processes, timed
 
 TITLE = "Garbled circuits, beside the AES that they need"
 SIZES = {"small": 100_000, "medium": 1_000_000, "large": 4_000_000}
@@ -42,11 +45,18 @@ def run(size: str, report: Report) -> None:
         warm()
     aes = blocks_per_second()
     garbled, evaluated = bare()
+    toy, missing = peer("pysecurecircuit", "pysecurecircuit==0.0.4")
     for what, rate, per_and in (("garbling", garbled, 8), ("evaluating", evaluated, 4)):
         report.row(
             f"{what} 64-bit comparisons, AND gates", rate, unit="AND gates/s/core", goal=GOAL,
+            peer=toy.get(what), peer_name="pySecureCircuit 0.0.4" if toy else "", note=missing,
             limit=aes / per_and, limit_name=f"{per_and} blocks of bulk AES",
         )  # fmt: skip
+    compare(n, aes, report)
+
+
+def compare(n: int, aes: float, report: Report) -> None:
+    """Compare n pairs of numbers in two processes."""
     with tempfile.TemporaryDirectory() as folder:
         port = free_ports(1)[0]
         a, b = init_site(Path(folder) / "a", "a", ""), init_site(Path(folder) / "b", "b", f"127.0.0.1:{port}")
@@ -64,7 +74,21 @@ def run(size: str, report: Report) -> None:
         note=f"2 processes, TLS; processor time {cpu:.1f} s",
     )  # fmt: skip
     report.row(f"{n:,} 64-bit comparisons: AND gates", n * 64 / seconds, unit="AND gates/s", note="2 processes, TLS")
+    shares, missing = peer("mpyc", "mpyc==0.11", "gmpy2", "numpy", options=("-M3",))
+    report.row(
+        f"{n:,} 64-bit comparisons: rate", n / seconds, unit="comparisons/s", peer=shares.get("comparisons"),
+        peer_name="MPyC 0.11, 3 parties, shares" if shares else "", note=missing or "MPyC without TLS",
+    )  # fmt: skip
     report.row(f"{n:,} 64-bit comparisons: bytes", values["a"]["bytes"] / n, unit="bytes/comparison", goal=3_200.0)
+
+
+def peer(name: str, *requirements: str, options: Sequence[str] = ()) -> tuple[dict[str, float], str]:
+    """Return what a peer measures of itself, or nothing and why."""
+    try:
+        environment = peer_environment(name, requirements)
+    except PeerUnavailable as error:
+        return {}, str(error)
+    return environment.run("bench/garbled_peer.py", name, *options).value, ""
 
 
 def blocks_per_second() -> float:

@@ -56,7 +56,7 @@ def protocol_pages() -> dict[Path, str]:
     from atoll.registry import protocols
 
     found = protocols()
-    rows = [f"| [{name}]({name}.md) | {cell(one.title)} | {cell(one.card.assurance)} |" for name, one in found.items()]
+    rows = [f"| [{name}]({name}.md) | {cell(one.title)} | {cell(assurance(one))} |" for name, one in found.items()]
     index = [
         COMES_FROM.format(source="the cards of all protocols") + "# Protocol cards\n",
         "A card says what a protocol does, against whom it protects, and **what each role learns**. The same text is",
@@ -69,6 +69,11 @@ def protocol_pages() -> dict[Path, str]:
     return text | {Path(f"protocols/{name}.md"): protocol_page(one) for name, one in found.items()}
 
 
+def assurance(protocol: Any) -> str:
+    """The card's word, and whether sites must allow the protocol first."""
+    return f"{protocol.card.assurance}, **weak**" if protocol.card.weak else str(protocol.card.assurance)
+
+
 def protocol_page(protocol: Any) -> str:
     """One protocol's card and messages as a page."""
     card, module = protocol.card, sys.modules[next(iter(protocol.roles.values())).__module__]
@@ -76,6 +81,7 @@ def protocol_page(protocol: Any) -> str:
     lines = [
         COMES_FROM.format(source=source) + f"# {protocol.title.rstrip('.')}\n",
         f"`{protocol.name}`, version {protocol.version}. Defined in `src/{source}`.\n",
+        *weakness(protocol),
         "## What each role learns\n",
     ]
     for role, learns in card.reveals.items():
@@ -96,6 +102,17 @@ def protocol_page(protocol: Any) -> str:
         inner = ", ".join(f"[{one.name}]({one.name}.md)" for one in protocol.uses)
         lines += ["", f"The messages of {inner} are sent inside of it."]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def weakness(protocol: Any) -> list[str]:
+    """A warning that names the weakness and the consent that it needs; nothing for other protocols."""
+    if not protocol.card.weak:
+        return []
+    return [
+        '!!! warning "Weak"\n',
+        f"    {protocol.card.weak} A site refuses jobs that use it, unless it has said",
+        f"    `atoll site allow {protocol.name}`.\n",
+    ]
 
 
 def messages(protocol: Any) -> list[str]:

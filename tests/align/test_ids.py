@@ -17,6 +17,9 @@ SAME = [
     ("text", "A1 \u200b ", "A1"),
     ("caseless", "Straße", "STRASSE"),
     ("caseless", "İx", "i̇X"),
+    ("email", " Li.Wei@Example.COM ", "li.wei@example.com"),
+    ("email", "ｌｉ＠ｅｘａｍｐｌｅ．ｃｏｍ", "li@example.com"),
+    ("email", "Straße@例子.中国", "STRASSE@例子.中国"),
     ("phone", "+86 138-0000-0000", "0086 (138) 00000000"),
     ("phone", "＋８６１３８００００００００", "8613800000000"),
     ("resident", "11010519491231002x", " 11010519491231002X"),
@@ -49,8 +52,13 @@ def test_composite_keys_are_equal_only_for_equal_ids(rows: list[tuple[str, str]]
         assert [keys.index(key) for key in keys] == [ids.index(one) for one in ids]
 
 
+def test_dots_and_plus_tags_of_an_address_count() -> None:
+    assert canonical("li.wei@a.cn", "email") != canonical("liwei@a.cn", "email")
+    assert canonical("li+shop@a.cn", "email") != canonical("li@a.cn", "email")
+
+
 def test_kinds_keep_columns_apart() -> None:
-    keys = {pack_keys([["8613800000000"]], [kind])[0] for kind in KINDS if kind != "resident"}
+    keys = {pack_keys([["8613800000000"]], [kind])[0] for kind in KINDS if kind not in ("email", "resident")}
     assert len(keys) == 3
     assert pack_keys([["a"], ["b"]]) != pack_keys([["ab"], [""[:0] or "c"]])
 
@@ -67,6 +75,11 @@ def test_frozen_key() -> None:
         ("text", "", "missing"),
         ("text", " \ufeff", "missing"),
         ("text", "\ud800", "not valid Unicode"),
+        ("email", "li.wei", "not an e-mail address"),
+        ("email", "@example.com", "not an e-mail address"),
+        ("email", "li@", "not an e-mail address"),
+        ("email", "li@wei@example.com", "not an e-mail address"),
+        ("email", "li wei@example.com", "not an e-mail address"),
         ("phone", "12345", "not a phone number"),
         ("phone", "abc", "not a phone number"),
         ("phone", "٠١٢٣٤٥٦٧", "not a phone number"),
@@ -75,7 +88,7 @@ def test_frozen_key() -> None:
     ],
 )
 def test_bad_ids_are_named_by_row_and_never_shown(kind: str, value: str, why: str) -> None:
-    good = {"text": "a", "phone": "8613800000000", "resident": "11010519491231002X"}[kind]
+    good = {"text": "a", "email": "a@b.cn", "phone": "8613800000000", "resident": "11010519491231002X"}[kind]
     with pytest.raises(InputError, match=f"1 of 3 ids .* row 2 .*{why}") as error:
         pack_keys([[good, value, good]], [kind])
     assert not value or value not in str(error.value) or value.isspace()

@@ -1,9 +1,11 @@
 """AES in bulk: the standard's own vectors, the shape of streams, and room that is checked."""
 
+import copy
+
 import numpy as np
 import pytest
 
-from atoll.crypto.aes import FixedKey, blocks, expand
+from atoll.crypto.aes import FixedKey, Streams, blocks, expand
 
 
 def test_counter_mode_equals_the_standard() -> None:
@@ -42,3 +44,14 @@ def test_wrong_keys_are_refused() -> None:
         expand(b"short", 1)
     with pytest.raises(ValueError, match="16 bytes"):
         FixedKey(b"short")
+
+
+def test_streams_go_forward_together_and_cannot_be_copied() -> None:
+    keys = np.arange(48, dtype=np.uint8).reshape(3, 16)
+    streams = Streams(keys)
+    parts = np.hstack([streams.next(words) for words in (1, 5, 0, 2)])
+    whole = np.stack([expand(key.tobytes(), 64).view(np.uint64) for key in keys])
+    assert np.array_equal(parts, whole)
+    assert repr(streams) == "Streams(3)"
+    with pytest.raises(TypeError, match="cannot be copied"):
+        copy.copy(streams)

@@ -7,10 +7,10 @@ from atoll.crypto.bit_transpose import corrected_columns, masked_columns, string
 from atoll.testing import seeded_rng
 
 
-@pytest.mark.parametrize("words", [1, 2, 7])
-def test_transpose_equals_the_plain_one(words: int) -> None:
-    columns = seeded_rng(words).u64(128, words)
-    out = np.empty((64 * words, 2), np.uint64)
+@pytest.mark.parametrize(("words", "width"), [(1, 2), (2, 2), (7, 2), (1, 1), (3, 7)])
+def test_transpose_equals_the_plain_one(words: int, width: int) -> None:
+    columns = seeded_rng(words).u64(64 * width, words)
+    out = np.empty((64 * words, width), np.uint64)
     strings_of(columns, out)
     bits = np.unpackbits(columns.view(np.uint8), axis=1, bitorder="little")
     assert np.array_equal(np.unpackbits(out.view(np.uint8), axis=1, bitorder="little"), bits.T)

@@ -41,6 +41,8 @@ def test_a_schedule_computes_what_the_circuit_does(seed: int, instances: int, mo
     for side, rows in (("xors", plan.xors), ("ands", plan.ands)):
         ranges = [getattr(step, side) for step in steps]
         assert [i for one in ranges for i in range(one.start, one.stop)] == list(range(len(rows)))
+    assert max((step.ands.stop - step.ands.start for step in steps), default=0) * instances <= plan.widest(instances)
+    assert plan.widest(instances) <= plan.widest(instances + 7)
     sizes = [segment[-1].ands.stop - segment[0].ands.start for segment in plan.segments(instances)]
     assert max(sizes, default=0) <= max(1, 37 // instances)
 

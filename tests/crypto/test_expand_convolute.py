@@ -63,3 +63,11 @@ def test_single_positions_are_spread_widely() -> None:
         noise[at] = 1
         (out,) = Code(m).compress(noise)
         assert 0.4 * m < np.count_nonzero(out) < 0.6 * m
+
+
+def test_bytes_fold_as_words_do() -> None:
+    noise = seeded_rng(3).u8(2 * 3000, 1)
+    words = noise.astype(np.uint64)
+    (small,), (wide,) = Code(3000).compress(noise), Code(3000).compress(words)
+    assert small.dtype == np.uint8
+    assert np.array_equal(small, wide)

@@ -13,11 +13,11 @@ import sys
 import numpy as np
 
 from atoll.transport.memory import memory_pair
-from atoll.crypto import bit_transpose, choice_pads, random, ristretto, tmmo
-from atoll.protocols import ecdh_intersection, oblivious_choice, oblivious_transfer
+from atoll.crypto import bit_transpose, choice_pads, cuckoo, item_hash, random, ristretto, row_hash, tmmo
+from atoll.protocols import ecdh_intersection, kkrt_intersection, oblivious_choice, oblivious_transfer
 from atoll.testing import run_pair, seeded_rng
 
-MODULES = (bit_transpose, choice_pads, random, ristretto, tmmo)
+MODULES = (bit_transpose, choice_pads, cuckoo, item_hash, random, ristretto, row_hash, tmmo)
 
 
 def compiled():
@@ -36,6 +36,7 @@ async def sender(peer, ids):
         corrections.flags.writeable = False
         tmmo.receiver_sum(blocks.q, np.zeros(64, np.uint8), blocks.first, corrections)
     await ecdh_intersection.sender(peer, ids, rng=rng)
+    await kkrt_intersection.sender(peer, ids, rng=rng)
 
 
 async def receiver(peer, ids):
@@ -46,6 +47,7 @@ async def receiver(peer, ids):
     for _ in range(2):
         await ot.extend(peer, rng.bits(64))
     await ecdh_intersection.receiver(peer, ids, rng=rng)
+    await kkrt_intersection.receiver(peer, ids, rng=rng)
 
 
 for module in MODULES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -209,10 +210,35 @@ def test_a_site_that_stops_answering_and_comes_back(sites: Sites) -> None:
     assert "Traceback" not in back.text
 
 
-def test_ids_may_be_compared_by_diffie_hellman(sites: Sites) -> None:
+@pytest.mark.parametrize("protocol", ["ecdh", "kkrt"])
+def test_ids_may_be_compared_in_other_ways(sites: Sites, protocol: str) -> None:
     job = document()
-    job["steps"][0]["protocol"] = "ecdh"
+    job["steps"][0]["protocol"] = protocol
     assert both_in_process(sites, job) == {"bank": None, "shop": None}
+
+
+def test_the_number_of_ids_can_be_rounded_up(sites: Sites) -> None:
+    job = document()
+    job["steps"][0]["pad_to"] = 1_000
+    assert both_in_process(sites, job) == {"bank": None, "shop": None}
+    (done,) = sites.home("shop").finished()
+    audit = sites.home("shop").result(done).path("audit.jsonl").read_text().splitlines()
+    tags = [line for line in audit if "vole_intersection.Tags" in line]
+    assert 10 * 1_000 < json.loads(tags[0])["bytes"] < 10 * 1_000 + 300
+
+
+def test_an_alignment_that_differs_by_few_ids_from_an_earlier_one_is_noticed(sites: Sites) -> None:
+    assert both_in_process(sites, document()) == {"bank": None, "shop": None}
+    sites.write("shop", tables()["shop"][:-3])
+    assert both_in_process(sites, document(name="again")) == {"bank": None, "shop": None}
+    reports = {}
+    for name in ("bank", "shop"):
+        home = sites.home(name)
+        reports[name] = home.result("again").path("report.html").read_text()
+        log = home.result("again").path("log.jsonl").read_text()
+        assert ("but for 3 fewer" in log) == (name == "shop")
+    assert "but for 3. Whoever has both results" in reports["shop"]
+    assert "Whoever has both results" not in reports["bank"]
 
 
 def test_ids_are_compared_in_their_canonical_form(sites: Sites) -> None:

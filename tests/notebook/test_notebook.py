@@ -124,3 +124,15 @@ def test_the_estimator_has_the_parameters_of_a_job_with_the_same_defaults() -> N
     ours, theirs = VerticalBoostedTreesClassifier().get_params(), msgspec.structs.asdict(TreeParams())
     assert {name: ours[name] for name in theirs} == theirs
     assert ours.keys() - theirs.keys() == {"label_site", "reveals_rows"}
+
+
+def test_weak_protocols_need_an_argument() -> None:
+    job = document()
+    job["sites"]["bank"]["columns"] = ["a"]
+    job["steps"][0]["protocol"] = "salted-hash"
+    with pytest.raises(ContractError, match="salted-hash-intersection, which is weak") as caught:
+        simulate(FRAMES, job)
+    assert "allow=('salted-hash-intersection',)" in caught.value.cure
+    with pytest.raises(InputError, match="no protocol"):
+        simulate(FRAMES, job, allow="salted-hash")
+    assert simulate(FRAMES, job, allow=("salted-hash-intersection",)).report.alignment.final == N - 20

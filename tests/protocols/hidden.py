@@ -8,7 +8,7 @@ import pytest
 
 from atoll.core.channel import Channel
 from atoll.core.protocol import Protocol
-from atoll.crypto import cuckoo, expand_convolute, gf128, item_hash, okvs, punctured_trees, table_pads
+from atoll.crypto import cuckoo, expand_convolute, filled_store, gf128, item_hash, okvs, punctured_trees, table_pads
 from atoll.crypto.random import Rng
 from atoll.protocols import hidden_table
 from atoll.protocols import oblivious_transfer as ot
@@ -19,12 +19,12 @@ Role = Callable[[Channel, Any, Rng], Awaitable[Any]]
 
 def warm() -> None:
     """Compile what these protocols use, so that no time-out meets a compilation."""
-    for module in (cuckoo, expand_convolute, gf128, item_hash, okvs, punctured_trees, table_pads):
+    for module in (cuckoo, expand_convolute, filled_store, gf128, item_hash, okvs, punctured_trees, table_pads):
         module.warm()
 
 
 def transfers(seed: int, odd: bool = False) -> tuple[ot.OtReceiver, ot.OtSender]:
-    """Both sides of transfers without the base transfers, which have tests of their own and take most of a short run."""
+    """Both sides of transfers without the base transfers, which have tests of their own and take long."""
     rng = seeded_rng(1_000_000 + seed)
     seeds, delta = rng.u8(2, ot.KAPPA, 16), rng.u64(2)
     delta[0] |= np.uint64(odd)

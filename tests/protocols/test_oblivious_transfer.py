@@ -125,6 +125,25 @@ def test_the_sender_s_base_choices_do_not_show_delta() -> None:
         assert 0.47 < np.unpackbits(points[:, :, :31]).mean() < 0.53
 
 
+@pytest.mark.parametrize("n", [1, 128, 448])
+def test_base_transfers_alone_give_one_of_two_seeds(n: int) -> None:
+    a, b, transcript = recorded_pair(allowed=ot.PROTOCOL.kinds)
+    bits = seeded_rng(5).bits(n)
+    chosen, both = run_pair(
+        ot.choose_seeds(a, bits, rng=seeded_rng(1)), ot.offer_seeds(b, n, rng=seeded_rng(2)), timeout=10
+    )
+    assert both.shape == (n, 2, 16)
+    assert np.array_equal(chosen, both[np.arange(n), bits])
+    assert len(np.unique(both.reshape(-1, 16), axis=0)) == 2 * n
+    assert sum(frame.size for frame in transcript) < 64 * n + 400
+
+
+def test_every_base_transfer_has_an_oracle_of_its_own() -> None:
+    labels = {ot._base_label(i, bit) for i in range(1 << 10) for bit in (0, 1)}
+    assert len(labels) == 1 << 11
+    assert ot._base_label(7, 1) == b"\x07\x01"  # as before there were more than 256
+
+
 def test_directions_share_nothing() -> None:
     async def both(peer: Channel, sends_first: bool, rng: Rng) -> tuple[OtSender, OtReceiver]:
         if sends_first:
@@ -135,7 +154,7 @@ def test_directions_share_nothing() -> None:
     a, b = memory_pair()
     (at_a, _), (at_b, _) = run_pair(both(a, True, seeded_rng(1)), both(b, False, seeded_rng(2)))
     assert not np.array_equal(at_a._delta, at_b._delta)
-    assert not np.array_equal(at_a._next(4), at_b._next(4))
+    assert not np.array_equal(at_a._streams.next(4), at_b._streams.next(4))
 
 
 def deltas(generators: list[Rng]) -> set[bytes]:

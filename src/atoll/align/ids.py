@@ -33,6 +33,15 @@ def _caseless(value: str) -> str:
     return _text(_text(value).casefold())
 
 
+def _email(value: str) -> str:
+    """Both parts of an address without regard to case; dots and what follows a plus sign count."""
+    address = _caseless(value)
+    local, at, domain = address.partition("@")
+    if not (local and at and domain) or "@" in domain or any(c.isspace() for c in address):
+        raise ValueError("is not an e-mail address")
+    return address
+
+
 def _phone(value: str) -> str:
     """E.164 without the plus: country code and number, 7 to 15 digits."""
     digits = "".join(c for c in _text(value) if c not in " -./()\u2010\u2011\u2012\u2013")
@@ -59,10 +68,12 @@ def _resident(value: str) -> str:
 KINDS: Mapping[str, Callable[[str], str]] = {
     "text": _text,
     "caseless": _caseless,
+    "email": _email,
     "phone": _phone,
     "resident": _resident,
 }
-"""How an id column is written: any text; text in which case does not count; phone number; Chinese resident number."""
+"""How an id column is written: any text; text in which case does not count; e-mail address; phone number; Chinese
+resident number."""
 
 
 def canonical(value: str, kind: str = "text") -> str:

@@ -35,6 +35,7 @@ def check_(
 
     from atoll.node.home import Home
     from atoll.node.job import Job, check
+    from atoll.node.policy import require
     from atoll.node.prepare import from_home, prepare
     from atoll.node.runner import membership
     from atoll.node.steps import build
@@ -49,6 +50,7 @@ def check_(
         return
     site = _site(found, as_)
     cards = membership(job, site)
+    require(found.policy(), site.name, build(job))
     with tempfile.TemporaryDirectory() as folder:
         load = from_home(found, job.sites[site.name])
         work = prepare(job, site.name, load, Store(Path(folder)), found.result, build(job))
@@ -187,7 +189,8 @@ def _site(home: Home, as_: str) -> Site:
 
 
 def _described(job: Job) -> str:
-    from atoll.cli.output import table
+    from atoll.cli.output import table, wrap
+    from atoll.node.policy import weak_of
     from atoll.node.steps import build
 
     rows = [
@@ -196,6 +199,7 @@ def _described(job: Job) -> str:
     ]
     steps = build(job)
     protocols = {protocol.name for step in steps for protocol in step.uses()}
+    weak = {f"{'weak':11}{one.name}: {one.card.weak}" for step in steps for one in weak_of(step)}
     return "\n".join(
         [
             f"{job.name}   {job.id}",
@@ -206,6 +210,7 @@ def _described(job: Job) -> str:
             "",
             f"steps      {' → '.join(step.name for step in steps)}",
             f"protocols  {', '.join(sorted(protocols))}   (`atoll protocol show NAME`: what each site learns)",
+            *(line for text in sorted(weak) for line in wrap(text, " " * 11)),
             *(f"\n{line}" if not line.startswith(" ") else line for step in steps for line in step.says(job)),
         ]
     )

@@ -54,7 +54,8 @@ def error_block(error: AtollError) -> str:
 
 def wrap(text: str, indent: str) -> list[str]:
     """Break a text into lines; further lines are indented."""
-    parts = [textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_long_words=False) for line in text.splitlines()]
+    options: Any = {"break_long_words": False, "break_on_hyphens": False}  # commands are copied from here
+    parts = [textwrap.wrap(line, WIDTH, subsequent_indent=indent, **options) for line in text.splitlines()]
     first, *rest = parts or [[text]]
     return first + [indent + line.strip() for part in rest for line in part]
 

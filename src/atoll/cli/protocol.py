@@ -15,7 +15,9 @@ def list_() -> None:
     from atoll.cli.output import table
     from atoll.registry import protocols
 
-    rows = [(p.name, p.version, p.card.assurance, p.title) for p in protocols().values()]
+    rows = [
+        (p.name, p.version, p.card.assurance + (", weak" if p.card.weak else ""), p.title) for p in protocols().values()
+    ]
     typer.echo(table(("name", "version", "assurance", "what it does"), rows))
 
 
@@ -38,6 +40,8 @@ def show(name: Annotated[str, typer.Argument(help="The protocol's name.")]) -> N
     protocol = found[name]
     card = protocol.card
     lines = [f"{protocol.name} {protocol.version}: {protocol.title}", ""]
+    if card.weak:
+        lines += [*_entry("WEAK", card.weak), *_entry("", f"It runs at sites that say `atoll site allow {name}`."), ""]
     for label, text in (("Source", card.source), ("Security", card.security), ("Inputs", card.inputs)):
         lines += _entry(label, text)
     for role, sentences in card.reveals.items():

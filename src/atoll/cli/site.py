@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Make this site, show its card, trust another site's card.")
+app = typer.Typer(no_args_is_help=True, help="Make this site, trust other sites, allow weak protocols.")
 
 HomeOption = Annotated[
     Path | None,
@@ -56,9 +56,40 @@ def trust(
     typer.echo(f"fingerprint  {card.fingerprint}")
 
 
+@app.command("allow")
+def allow(
+    protocol: Annotated[str, typer.Argument(help="A weak protocol's name, such as salted-hash-intersection.")],
+    home: HomeOption = None,
+) -> None:
+    """Let this site's jobs use a weak protocol; without this they are refused before anything is sent."""
+    from atoll.cli.output import wrap
+    from atoll.node.home import Home
+    from atoll.node.policy import named
+
+    found = Home.find(home)
+    name = found.site().name
+    found.decide(found.policy().allowing(protocol))
+    lines = [f"{name} allows {protocol} in its jobs from now on", *wrap(f"weak  {named(protocol).card.weak}", " " * 6)]
+    typer.echo("\n".join(lines))
+
+
+@app.command("refuse")
+def refuse(
+    protocol: Annotated[str, typer.Argument(help="The protocol's name.")],
+    home: HomeOption = None,
+) -> None:
+    """Take back what `allow` said."""
+    from atoll.node.home import Home
+
+    found = Home.find(home)
+    name = found.site().name
+    found.decide(found.policy().refusing(protocol))
+    typer.echo(f"{name} refuses jobs that use {protocol}")
+
+
 @app.command("show")
 def show(home: HomeOption = None) -> None:
-    """Show this site and the sites it trusts."""
+    """Show this site, the sites it trusts, and what it allows."""
     from atoll.cli.output import table
     from atoll.node.home import Home
 
@@ -71,4 +102,5 @@ def show(home: HomeOption = None) -> None:
             [(what, c.name, c.address, f"{c.expires:%Y-%m-%d}", c.fingerprint[:19] + " …") for what, c in rows],
         )
     )
-    typer.echo(f"\n{len(found.catalogue.names())} data sets, {len(found.finished())} finished jobs in {found.folder}")
+    typer.echo(f"\nweak protocols allowed: {', '.join(found.policy().weak) or 'none'}")
+    typer.echo(f"{len(found.catalogue.names())} data sets, {len(found.finished())} finished jobs in {found.folder}")

@@ -11,17 +11,16 @@ from atoll.core.message import Message
 
 @dataclass(frozen=True)
 class Card:
-    """What a reviewer reads before approving a protocol; no field may be empty but `notes`.
+    """What a reviewer reads before approving a protocol; no field may be empty but `notes` and `weak`.
 
     Attributes:
-        source: Paper or standard with section.
-        security: Model and assumptions, per output mode where they differ.
+        source, security: Paper or standard with section; model and assumptions, per output mode where they differ.
         inputs: What each role brings, with shapes, dtypes and scales.
         reveals: For every role, what it learns; one sentence an entry.
-        cost: Messages, rounds and bytes as formulas of the inputs.
-        fails: How it fails and what each side then sees.
+        cost, fails: Messages, rounds and bytes as formulas of the inputs; how it fails, what each side then sees.
         assurance: `sketch`, `tested` or `reviewed (date, by whom)`.
         notes: Known limits, attacks and comparisons, one sentence each.
+        weak: Why no site should run it unasked, in one sentence; a site that has not allowed it refuses it.
     """
 
     source: str
@@ -32,6 +31,7 @@ class Card:
     fails: str
     assurance: str
     notes: tuple[str, ...] = ()
+    weak: str = ""
 
 
 @dataclass(frozen=True)

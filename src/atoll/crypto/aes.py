@@ -1,9 +1,9 @@
-"""AES-128 in bulk through OpenSSL: expansion of a key into a stream, and one fixed-key permutation."""
+"""AES-128 in bulk through OpenSSL: expansion of keys into streams, and one fixed-key permutation."""
 
 import threading
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
 _SLACK = 15  # OpenSSL's wrapper asks for this many bytes behind a block cipher's output
@@ -31,6 +31,32 @@ def expand(key: bytes, nbytes: int, nonce: bytes = bytes(16)) -> NDArray[np.uint
     out = np.zeros(nbytes, np.uint8)
     Cipher(algorithms.AES(key), modes.CTR(nonce)).encryptor().update_into(out.data, out.data)
     return out
+
+
+class Streams:
+    """Many AES-128 streams in counter mode, which go forward together and never back.
+
+    Args:
+        keys: (…, 16) uint8, one key a stream.
+    """
+
+    def __init__(self, keys: NDArray[np.uint8]) -> None:
+        self._streams: list[CipherContext] = [
+            Cipher(algorithms.AES(key.tobytes()), modes.CTR(bytes(16))).encryptor() for key in keys.reshape(-1, 16)
+        ]
+
+    def __repr__(self) -> str:
+        return f"Streams({len(self._streams)})"  # the keys are secret
+
+    def __reduce__(self) -> str:
+        raise TypeError("streams cannot be copied or stored: they would repeat")
+
+    def next(self, words: int) -> NDArray[np.uint64]:
+        """Return the next words of every stream, (streams, words) uint64."""
+        out, zeros = np.empty((len(self._streams), words), np.uint64), np.zeros(8 * words, np.uint8).data
+        for stream, row in zip(self._streams, out.view(np.uint8), strict=True):
+            stream.update_into(zeros, row.data)
+        return out
 
 
 def blocks(count: int) -> NDArray[np.uint64]:

@@ -1,4 +1,4 @@
-"""Tall bit matrices for oblivious-transfer extension: 128 columns of bits become one 128-bit string a row."""
+"""Tall bit matrices for oblivious-transfer extension: 128 (or more) columns of bits become one string a row."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from atoll.crypto.jit import njit, read_only
 
 Columns = NDArray[np.uint64]
-"""(128, w): bit j % 64 of word j // 64 in row i is bit i of string j."""
+"""(64·k, w): bit j % 64 of word j // 64 in row i is bit i of string j; k is 2 for strings of 128 bits."""
 
 
 @njit
@@ -26,20 +26,20 @@ def _transpose64(block: NDArray[np.uint64]) -> None:
 
 @njit
 def strings_of(columns: Columns, out: NDArray[np.uint64]) -> None:
-    """Transpose 128 columns into strings.
+    """Transpose columns into strings.
 
     Args:
-        columns: (128, w) uint64.
-        out: Room for the strings, (64·w, 2) uint64: words 0 and 1 hold bits 0 to 63 and 64 to 127.
+        columns: (64·k, w) uint64.
+        out: Room for the strings, (64·w, k) uint64: word c holds bits 64·c to 64·c + 63.
     """
     block = np.empty(64, np.uint64)
     for b in range(columns.shape[1]):
-        for half in range(2):
+        for c in range(out.shape[1]):
             for i in range(64):
-                block[i] = columns[64 * half + i, b]
+                block[i] = columns[64 * c + i, b]
             _transpose64(block)
             for i in range(64):
-                out[64 * b + i, half] = block[i]
+                out[64 * b + i, c] = block[i]
 
 
 @njit

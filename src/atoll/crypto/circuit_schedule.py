@@ -2,7 +2,7 @@
 
 Gates are layered by AND depth: layer d holds the XOR gates that follow d AND gates one after the other, then the AND
 gates that those feed.  AND gates of a layer do not depend on each other, so their hashes are taken in one call.
-Labels live in *slots*: a slot is used anew once nothing reads its wire any more, which keeps a chunk in the cache.
+Labels live in *slots*: a slot is used anew once nothing reads its wire any more, which keeps chunks small.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from atoll.crypto.jit import njit
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-_LABEL_BYTES = 4 << 20  # labels of a chunk
+_LABEL_BYTES = 16 << 20  # labels of a chunk: more of them cost cache misses, fewer cost calls
 _MOST_INSTANCES = 2048
 _STEP_ANDS = 4096  # AND gates, counted in all instances, of one call to AES: its blocks stay in the second-level cache
 _SEGMENT_BYTES = 4 << 20  # garbled tables of one message
@@ -57,9 +57,13 @@ class Schedule:
 
     @property
     def chunk(self) -> int:
-        """Instances that are worked at a time, so that their labels fit the cache; a multiple of 64 if it can be."""
+        """Instances that are worked at a time, so that memory stays bounded; a multiple of 64 if it can be."""
         fitting = _LABEL_BYTES // (16 * self.slots)
         return max(1, min(_MOST_INSTANCES, fitting - fitting % 64 if fitting >= 64 else fitting))
+
+    def widest(self, instances: int) -> int:
+        """Return the most AND gates that a step has, counted in all of at most so many instances."""
+        return min(max(_STEP_ANDS, instances), len(self.ands) * instances)
 
     def segments(self, instances: int) -> Iterator[list[Step]]:
         """Cut the work on so many instances into messages' worths of steps.

@@ -23,7 +23,7 @@ EXPANSION = 1.27
 """Bins a key for many keys."""
 
 SPARE, FEW = 400, 4096
-"""Below `FEW` keys: two bins a key and `SPARE` more; then a union bound over Hall's condition gives 2^-45."""
+"""Below `FEW` keys: two bins a key and `SPARE` more; then a union bound over Hall's condition gives 2^-43."""
 
 _PATIENCE = 100  # moves a key, on the average, before the walk gives up
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from atoll.crypto.jit import njit, read_only
 
 U32 = NDArray[np.uint32]
-U64 = NDArray[np.uint64]
+Words = NDArray[Any]
 
 TAPS = 24
 WEIGHT = 7
@@ -54,11 +55,12 @@ class Code:
         """Length of a block of noise, in which one position is set; `NOISE` blocks are 2m or a little more."""
         return -(-2 * self.length // NOISE)
 
-    def compress(self, *noises: U64) -> tuple[U64, ...]:
+    def compress(self, *noises: Words) -> tuple[Words, ...]:
         """Return the m words that the code makes of each noise; noises are overwritten.
 
         Args:
-            *noises: (2m or a little more, w) uint64 each, w = 1 or 2; what is beyond 2m does not count.
+            *noises: (2m or a little more, w) uint64 each, w = 1 or 2, or uint8 with w = 1; what is beyond 2m does not
+                count.
         """
         m = self.length
         for number in range(2):
@@ -84,14 +86,14 @@ def _public(number: int, length: int, width: int) -> Iterator[tuple[int, U32]]:
         yield lo, read_only(words)
 
 
-def _convolve(x: U64, first: int, taps: U32) -> None:
+def _convolve(x: Words, first: int, taps: U32) -> None:
     inside = max(0, min(len(taps), len(x) - TAPS - 1 - first))
     (_convolve_one if x.shape[1] == 1 else _convolve_two)(x[first:], taps[:inside])
     _convolve_end(x, first + inside, taps[inside:])
 
 
 @njit
-def _convolve_two(x: U64, taps: U32) -> None:
+def _convolve_two(x: Words, taps: U32) -> None:
     zero, one = np.uint64(0), np.uint64(1)
     for i in range(taps.size):
         a, b, bits = x[i, 0], x[i, 1], np.uint64(taps[i])
@@ -104,7 +106,7 @@ def _convolve_two(x: U64, taps: U32) -> None:
 
 
 @njit
-def _convolve_one(x: U64, taps: U32) -> None:
+def _convolve_one(x: Words, taps: U32) -> None:
     zero, one = np.uint64(0), np.uint64(1)
     for i in range(taps.size):
         a, bits = x[i, 0], np.uint64(taps[i])
@@ -114,7 +116,7 @@ def _convolve_one(x: U64, taps: U32) -> None:
 
 
 @njit
-def _convolve_end(x: U64, first: int, taps: U32) -> None:
+def _convolve_end(x: Words, first: int, taps: U32) -> None:
     """Let the end flow into the beginning, so that noise near the end spreads in the second convolution."""
     for k in range(taps.size):
         here = x[first + k].copy()
@@ -138,7 +140,7 @@ def _scale(rows: U32, length: int, places: U32) -> None:
 
 
 @njit
-def _gather_two(x: U64, places: U32, out: U64) -> None:
+def _gather_two(x: Words, places: U32, out: Words) -> None:
     for i in range(out.shape[0]):
         a, b = out[i, 0], out[i, 1]
         for j in range(7):
@@ -148,7 +150,7 @@ def _gather_two(x: U64, places: U32, out: U64) -> None:
 
 
 @njit
-def _gather_one(x: U64, places: U32, out: U64) -> None:
+def _gather_one(x: Words, places: U32, out: Words) -> None:
     for i in range(out.shape[0]):
         a = out[i, 0]
         for j in range(7):
@@ -158,4 +160,4 @@ def _gather_one(x: U64, places: U32, out: U64) -> None:
 
 def warm() -> None:
     """Compile this module's kernels."""
-    Code(2).compress(np.zeros((NOISE, 1), np.uint64), np.zeros((NOISE, 2), np.uint64))
+    Code(2).compress(*(np.zeros((NOISE, w), dtype) for w, dtype in ((1, np.uint64), (2, np.uint64), (1, np.uint8))))

@@ -49,10 +49,7 @@ class Labels:
     def __init__(self, schedule: Schedule, instances: int, blocks_per_and: int) -> None:
         self.schedule, self.instances = schedule, instances
         self._labels = np.zeros(2 * schedule.slots * instances, np.uint64)
-        widest = max(
-            (step.ands.stop - step.ands.start for part in schedule.segments(instances) for step in part), default=0
-        )
-        self._room = [blocks(blocks_per_and * widest * instances) for _ in range(2)]
+        self._room = [blocks(blocks_per_and * schedule.widest(instances)) for _ in range(2)]
         self._per_and = blocks_per_and
 
     def of(self, instances: int) -> Words:
@@ -134,7 +131,8 @@ def other_labels(labels: Words, bits: NDArray[np.uint8], delta: Words) -> Words:
 
 def output_labels(labels: Labels, chunk: Words) -> Words:
     """Return the labels of the outputs, (o, instances, 2), as they lie; inverted outputs are the caller's matter."""
-    return chunk[labels.schedule.outputs].reshape(len(labels.schedule.outputs), -1, 2)
+    found = chunk[labels.schedule.outputs]
+    return found.reshape(len(found), chunk.shape[1] // 2, 2)
 
 
 def colours(outputs: Words) -> NDArray[np.uint8]:

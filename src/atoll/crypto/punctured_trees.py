@@ -140,5 +140,5 @@ def _mend(nodes: U64, path: I64, known: U64) -> None:
 
 def warm() -> None:
     """Compile this module's kernels."""
-    _, sums = grow(np.zeros((1, 2), np.uint64), 3)
-    grow_punctured(np.zeros(1, np.int64), 3, sums[:, :, 1])
+    _, sums = grow(np.zeros((2, 2), np.uint64), 3)
+    grow_punctured(np.zeros(2, np.int64), 3, sums[:, :, 1])

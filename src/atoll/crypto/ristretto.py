@@ -7,59 +7,24 @@ Source: RFC 9496 (the group); RFC 9380, section 5.3.1 and appendix B (hashing to
 ristretto255_XMD:SHA-512_R255MAP_RO_).
 """
 
-import contextlib
 import ctypes
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from atoll.core.errors import ProtocolError
 from atoll.crypto.jit import njit, read_only
 from atoll.crypto.random import Rng
+from atoll.crypto.sodium import call as _call
+from atoll.crypto.sodium import library as _library
 
 Points = NDArray[np.uint8]
 
 POINT_BYTES = 32
 _SMALLEST_CHUNK = 256  # points; less is not worth a thread
-
-
-@dataclass(frozen=True)
-class _Library:
-    """Addresses of libsodium's functions, and the loaded library itself."""
-
-    sodium: Any
-    sha512: int
-    from_hash: int
-    multiply: int
-
-
-@cache
-def _library() -> _Library:
-    from rbcl import _sodium as sodium
-
-    # rbcl unpacks the library into a temporary file at every start and leaves it there; once loaded it is not needed.
-    if os.name == "posix" and os.path.basename(sodium._name).startswith("tmp"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(sodium._name)
-
-    def address(name: str) -> int:
-        return int(ctypes.cast(getattr(sodium, name), ctypes.c_void_p).value or 0)
-
-    return _Library(
-        sodium,
-        address("crypto_hash_sha512"),
-        address("crypto_core_ristretto255_from_hash"),
-        address("crypto_scalarmult_ristretto255"),
-    )
 
 
 class Packed:
@@ -251,19 +216,6 @@ def _on_all_cores(chunk: Callable[[int, int], int], n: int, threads: int) -> int
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _call(typing: Any, address: Any, a: Any, b: Any, c: Any) -> Any:
-    """Call the C function at `address`, int f(word, word, word): pointers and sizes are words here."""
-    word = types.uint64
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        i64 = ir.IntType(64)
-        function = builder.inttoptr(args[0], ir.FunctionType(ir.IntType(32), [i64, i64, i64]).as_pointer())
-        return builder.call(function, args[1:])
-
-    return types.int32(word, word, word, word), generate
 
 
 @njit

@@ -1,7 +1,7 @@
 """From one 128-bit pseudorandom value to as many independent blocks as a protocol needs.
 
-Block c is π_c(v) ⊕ v, where each π_c is AES-128 under a public key of its own.  Whoever does not know v sees noise, also
-in the blocks that are left when some of them are shown.
+Block c is π_c(v) ⊕ v, where each π_c is AES-128 under a public key of its own.  Whoever does not know v sees noise, and
+what some of the blocks are says nothing of the others.
 
 Source: Black, Rogaway, Shrimpton, CRYPTO 2002 (Davies and Meyer's construction in the ideal-cipher model).
 """

@@ -63,7 +63,7 @@ def one_bit(t: U64, first: int) -> U8:
 
 def nibbles(words: U64) -> U8:
     """Return the 16 groups of four bits of every word, lowest first: (16 n,) uint8."""
-    flat = words.view(np.uint8)
+    flat = np.ascontiguousarray(words).view(np.uint8)
     return np.stack((flat & 15, flat >> 4), axis=-1).reshape(-1)
 
 

@@ -1,7 +1,9 @@
 """A site's folder: its key and card, the cards it trusts, its data sets, and what its jobs left.
 
 site.key, site.card, trusted/       identity
+policy.yaml                         what the site allows its jobs; nothing that needs consent where it is missing
 data/NAME.json                      data sets
+alignments/                         tags of the ids of earlier alignments, to notice small differences
 jobs/JOB/                           one folder a finished job: contract, audit, log, model, result, report
 jobs/JOB.failed/                    the last try, if it failed: audit, log, and what another try goes on from
 """
@@ -16,6 +18,8 @@ from atoll.core.errors import InputError
 from atoll.data.catalogue import Catalogue
 from atoll.data.scan import nearest
 from atoll.node import checkpoint
+from atoll.node.policy import Policy
+from atoll.node.reruns import Reruns
 from atoll.node.store import Store
 from atoll.transport.site import Site, load_site
 
@@ -45,10 +49,27 @@ class Home:
         """
         return load_site(self.folder)
 
+    def policy(self) -> Policy:
+        """What the site allows its jobs.
+
+        Raises:
+            InputError: the document holds an unknown key or name.
+        """
+        return Policy.load(Store(self.folder))
+
+    def decide(self, policy: Policy) -> None:
+        """Keep another policy; jobs that begin from now on go by it."""
+        policy.save(Store(self.folder))
+
     @property
     def catalogue(self) -> Catalogue:
         """The site's data sets."""
         return Catalogue(self.folder / "data")
+
+    @property
+    def reruns(self) -> Reruns:
+        """What the site remembers of earlier alignments."""
+        return Reruns(self.folder / "alignments")
 
     @property
     def jobs(self) -> Path:

@@ -15,6 +15,7 @@ from atoll.node.border import PROTOCOL as BORDER
 from atoll.node.contract import PROTOCOL as CONTRACT
 from atoll.node.contract import Contract
 from atoll.node.log import AUDIT, JobLog
+from atoll.node.policy import weak_of
 from atoll.node.steps import Work, build
 from atoll.node.steps.evaluate import EvaluateStep
 from atoll.report import (
@@ -45,8 +46,8 @@ ROLES = {
     "data-holder": "data holder",
 }
 KEYS = {
-    "label-holder": ("label holder", "label_holder", "receiver"),
-    "feature-holder": ("feature holder", "feature_holder", "sender"),
+    "label-holder": ("label holder", "label_holder", "receiver", "hub"),
+    "feature-holder": ("feature holder", "feature_holder", "sender", "partner"),
     "asker": ("label holder", "asker"),
     "data-holder": ("feature holder", "partner"),
 }
@@ -333,6 +334,17 @@ def _notes(work: Work) -> tuple[str, ...]:
         notes.append(
             f"The job was cut off and went on: it took {work.report['tries']} tries. Bytes and the audit file are "
             "those of all tries, the times those of the try that finished each step."
+        )
+    for step in build(work.job):
+        notes += [
+            f"Step {step.name} used {one.name}, which is weak and was allowed here. {one.card.weak}"
+            for one in weak_of(step)
+        ]
+    if near := work.report.get("near"):
+        notes.append(
+            f"The ids that {work.site} brought are those of job {near['job']} but for "
+            f"{near['added'] + near['removed']:,}. Whoever has both results can tell something about just "
+            "these: look at what changed before you run again."
         )
     if "split" in work.report:
         notes.append("Rows were split into parts by a hash of the id, so a customer stays in its part from job to job.")

@@ -16,7 +16,7 @@ from atoll.core.identity import Card
 from atoll.core.offload import offload
 from atoll.core.session import Session
 from atoll.data.scan import nearest
-from atoll.node import border, checkpoint, contract
+from atoll.node import border, checkpoint, contract, policy
 from atoll.node.contract import Contract
 from atoll.node.home import Home
 from atoll.node.job import Job, check
@@ -25,6 +25,7 @@ from atoll.node.prepare import from_home, prepare
 from atoll.node.progress import Watch
 from atoll.node.steps import Step, Work, build
 from atoll.node.store import Store, room
+from atoll.protocols.pairwise_keys import Seal
 from atoll.transport.site import Site
 
 GRACE = 10.0
@@ -83,7 +84,7 @@ class Run:
         from atoll.transport.grpc_link import Endpoint
 
         steps = build(self.job)
-        work, trouble = self._own_side(store, steps)
+        work, trouble = self._own_side(store, steps, cards)
         within = min(GRACE, self.job.timeouts.join) if trouble else self.job.timeouts.join
         peers = {name: cards[name] for name in self.job.peers(self.site.name)}
         dials = {name: dials_to(self.job, self.site, card) for name, card in peers.items()}
@@ -111,16 +112,27 @@ class Run:
                     with session.step("report"), room(store.folder):
                         self._leave(session, work, log)
             except PeerFailed as error:
-                if error.step != "contract":
+                if not self._refused(error):
                     raise
                 where = {"site": error.site, "step": error.step, "column": error.column}
                 raise ContractError(error.what, cure=error.cure, **where) from None  # one exit code at every site
 
-    def _own_side(self, store: Store, steps: tuple[Step[Any], ...]) -> tuple[Work | None, AtollError | None]:
-        """Read and check this site's data; an error is kept, so that the others can be told."""
+    def _refused(self, error: PeerFailed) -> bool:
+        """Whether another site refused the job: in the contract, or a step of it before the contract was signed."""
+        return error.step == "contract" or (
+            self.contract is None and error.step in {step.name for step in build(self.job)}
+        )
+
+    def _own_side(
+        self, store: Store, steps: tuple[Step[Any], ...], cards: Mapping[str, Card]
+    ) -> tuple[Work | None, AtollError | None]:
+        """Check that this site allows the job, then its data; an error is kept, so that the others can be told."""
         try:
+            policy.require(self.home.policy(), self.site.name, steps)
             load = from_home(self.home, self.job.sites[self.site.name])
-            return prepare(self.job, self.site.name, load, store, self.home.result, steps), None
+            work = prepare(self.job, self.site.name, load, store, self.home.result, steps)
+            work.reruns, work.seal = self.home.reruns, Seal.of(self.site.key, cards)
+            return work, None
         except AtollError as error:
             error.located(site=self.site.name, step="prepare")
             self.watch.note(f"this site cannot take part: {error.what}; telling the other sites")

@@ -18,6 +18,7 @@ from atoll.data.frames import table_of
 from atoll.node import contract
 from atoll.node.job import Job, check
 from atoll.node.log import JobLog
+from atoll.node.policy import Policy, require
 from atoll.node.prepare import prepare
 from atoll.node.progress import Silent, Watch
 from atoll.node.reporting import Ended, leave
@@ -73,6 +74,7 @@ def simulate(
     trees: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
     watch: Watch | None = None,
+    allow: str | Sequence[str] = (),
 ) -> Simulation:
     """Run a whole job with all sites in this process.
 
@@ -84,6 +86,7 @@ def simulate(
         trees: parameters of the trees.
         out: where the sites' folders go; a new temporary folder if left out.
         watch: who is told of the label holder's progress.
+        allow: weak protocols that all these sites allow, such as `salted-hash-intersection`.
 
     Raises:
         AtollError: as a real run does; the site where it arose says why.
@@ -94,6 +97,9 @@ def simulate(
         raise InputError(
             f"the job names {', '.join(document.sites)}, the frames {', '.join(frames)}", cure="Name both alike."
         )
+    policy = Policy(weak=(allow,) if isinstance(allow, str) else tuple(allow))
+    for site in document.sites:
+        require(policy, site, build(document), cure="Choose another protocol, or pass allow=({name!r},).")
     folder = Path(out or tempfile.mkdtemp(prefix="atoll-"))
     with tempfile.TemporaryDirectory() as keys:
         sites = {name: init_site(Path(keys) / str(at), name, "") for at, name in enumerate(frames)}

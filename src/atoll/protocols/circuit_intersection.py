@@ -42,6 +42,9 @@ LARGEST = vole_oprf.LARGEST
 TRIES = 8
 """Seeds that are tried; each fails with a probability below 2^-40."""
 
+COLUMNS = 4
+"""Words that one store holds for a key: what bounds the memory."""
+
 WIDEST = 1 << 10
 """Most words of a payload."""
 
@@ -59,7 +62,10 @@ class Opening(Message, frozen=True):
 
 
 class Hint(Message, frozen=True):
-    """(3) sender → receiver: the store's seed and its words, (size for 3 ny keys, 1 + words of a payload)."""
+    """(3) sender → receiver: a store's seed and its words, (size for 3 ny keys, up to `COLUMNS`).
+
+    The first column of the first store is the target; payload words follow, as many stores as they need.
+    """
 
     seed: bytes
     words: U64
@@ -150,13 +156,14 @@ async def receiver(
     await peer.send(Opening(len(ids), words, domain, seed))  # (1)
     ny = _checked(await peer.recv(Opening), words, domain, min(largest, LARGEST // HASHES))  # (1)
     function = await vole_oprf.receiver(peer, tagged, rng=rng, context=context)  # (2)
+    del tagged  # 100 MB for a million ids, and so is the function
     if function.others != HASHES * ny:
         raise ProtocolError(f"{peer.peer} evaluates {function.others:,} pairs for {ny:,} ids")
-    shape = okvs.Shape(max(HASHES * ny, 1))
-    hint = await peer.recv(Hint, words=(shape.words, 1 + words))  # (3)
-    if len(hint.seed) != 16:
-        raise ProtocolError(f"{peer.peer} sent a seed of {len(hint.seed)} bytes")
-    found = await offload(_taken, function, filled_store.Store(hint.seed, hint.words), shape)  # (4)
+    found = np.empty((m, 1 + words), np.uint64)
+    for number, part in enumerate(_columns(1 + words)):
+        store = await _received(peer, ny, part)  # (3)
+        await offload(_take, function, store, number, found[:, part])  # (4)
+    del function
     if stock is None:
         ot = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
         stock = hidden_table.Chooser(ot, rng.spawn())
@@ -206,15 +213,19 @@ async def sender(
     await peer.send(Opening(len(ids), k, domain, b""))  # (1)
     at, tagged = await offload(_tagged, ids, _Public.of(opening.seed, domain), m)
     function = await vole_oprf.sender(peer, tagged, rng=rng, context=context)  # (2)
+    del tagged  # 200 MB for a million ids, and so is the function
     if function.others != m:
         raise ProtocolError(f"{peer.peer} evaluates {function.others:,} bins, {m:,} belong to {nx:,} ids")
-    targets, masks = rng.u64(m), rng.u64(m, k)
-    store = await offload(_hinted, function, at, values, targets, masks, rng.spawn())
-    await peer.send(Hint(store.seed, store.words))  # (3)
+    drawn = rng.u64(m, 1 + k)
+    for number, part in enumerate(_columns(1 + k)):
+        store = await offload(_hinted, function, at, values, drawn, number, part, rng.spawn())
+        await peer.send(Hint(store.seed, store.words))  # (3)
+    del function
     if stock is None:
         ot = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
         stock = hidden_table.Owner(ot, rng.spawn())
     await stock.prepare(peer, hidden_table.lookups_for_equality(m))
+    targets, masks = np.ascontiguousarray(drawn[:, 0]), np.ascontiguousarray(drawn[:, 1:])
     return Shares(await hidden_table.equal_owner(peer, targets, stock=stock), masks, nx)  # (5)
 
 
@@ -289,20 +300,39 @@ def _in_bins(keys: Words, at: NDArray[np.uint64]) -> list[bytes]:
     return tied
 
 
-def _pads(function: vole_oprf.Outputs, columns: int) -> Words:
-    """Return words, (n, columns), that whoever lacks F cannot tell from noise, in the function's order."""
-    blocks = stretch(function.values, b"circuit-intersection", -(-columns // 2))
-    return blocks.reshape(len(blocks), 2 * -(-columns // 2))[:, :columns]
+def _columns(count: int) -> list[slice]:
+    """Cut the words of a bin, its target and its payload, into stores."""
+    return [slice(lo, min(lo + COLUMNS, count)) for lo in range(0, count, COLUMNS)]
+
+
+def _pads(function: vole_oprf.Outputs, number: int, columns: int) -> Words:
+    """Return words, (n, columns), for a store that whoever lacks F cannot tell from noise, in the function's order."""
+    count = -(-columns // 2)
+    blocks = stretch(function.values, b"circuit-intersection/%d" % number, count)
+    return blocks.reshape(len(blocks), 2 * count)[:, :columns]
 
 
 def _hinted(
-    function: vole_oprf.Outputs, at: NDArray[np.int64], values: Words, targets: Words, masks: Words, rng: Rng
+    function: vole_oprf.Outputs, at: NDArray[np.int64], values: Words, drawn: Words, number: int, part: slice, rng: Rng
 ) -> filled_store.Store:
-    """Store for every pair the bin's target and the payload less the bin's mask, under F of the pair."""
+    """Store for every pair some columns of the bin's target and of payload less the bin's mask, under F of the pair.
+
+    Args:
+        function: F of all pairs, three for each id.
+        at: Bins of the pairs, (3 ny,).
+        values: Payloads, (ny, k).
+        drawn: Targets and masks of the bins, (m, 1 + k).
+        number: The store's number.
+        part: Its columns.
+        rng: Secret randomness.
+    """
     order = function.found.order
-    here = at[order]
-    stored = np.concatenate((targets[here, np.newaxis], values[order // HASHES] - masks[here]), axis=1)
-    stored ^= _pads(function, stored.shape[1])
+    stored = drawn[at[order], part]
+    first = max(part.start, 1)
+    stored[:, first - part.start :] = (
+        values[order // HASHES, first - 1 : part.stop - 1] - stored[:, first - part.start :]
+    )
+    stored ^= _pads(function, number, stored.shape[1])
     try:
         return filled_store.encode(function.found.keys, stored, okvs.Shape(max(len(order), 1)), rng)
     except okvs.NotEncodable:
@@ -311,12 +341,19 @@ def _hinted(
         ) from None
 
 
-def _taken(function: vole_oprf.Outputs, store: filled_store.Store, shape: okvs.Shape) -> Words:
-    """Return what the store holds for every bin's item, (m, 1 + k)."""
+async def _received(peer: Channel, ny: int, part: slice) -> filled_store.Store:
+    shape = okvs.Shape(max(HASHES * ny, 1))
+    hint = await peer.recv(Hint, words=(shape.words, part.stop - part.start))
+    if len(hint.seed) != 16:
+        raise ProtocolError(f"{peer.peer} sent a seed of {len(hint.seed)} bytes")
+    return filled_store.Store(hint.seed, hint.words)
+
+
+def _take(function: vole_oprf.Outputs, store: filled_store.Store, number: int, out: Words) -> None:
+    """Write what a store holds for every bin's item, (m, columns)."""
+    shape = okvs.Shape(max(function.others, 1))
     values = filled_store.decode(store, function.found.keys, shape)
-    out = np.empty_like(values)
-    out[function.found.order] = values ^ _pads(function, values.shape[1])
-    return out
+    out[function.found.order] = values ^ _pads(function, number, values.shape[1])
 
 
 PROTOCOL = Protocol(
@@ -325,11 +362,11 @@ PROTOCOL = Protocol(
     title="Set intersection whose result nobody learns: shares of membership and payload",
     card=Card(
         source="Pinkas, Schneider, Tkachenko, Yanai, EUROCRYPT 2019 (a target for every bin, programmed by a "
-        "pseudorandom function); Rindal and Schoppmann, EUROCRYPT 2021, section 5; Raghuraman and Rindal, ACM CCS 2022 "
+        "pseudorandom function); Rindal and Schoppmann, EUROCRYPT 2021; Raghuraman and Rindal, ACM CCS 2022 "
         "(eprint 2022/320); equality by `hidden-table` in place of AND gates.",
         security="Semi-honest, 2 parties, computational 128 bits: what `vole-oprf` and `hidden-table` rest on. A bin "
-        "without a common id passes for one with a probability of 2^-64. Ids cannot be placed with one below 2^-40, and "
-        "then another seed is drawn.",
+        "without a common id passes for one with a probability of 2^-64. Below 2^-40 ids cannot be placed; then "
+        "another seed is drawn.",
         inputs="receiver: nx ids. sender: ny ids, each with k words of 64 bits. Ids canonical (`atoll.align`) and "
         "without duplicates, as bytes.",
         reveals={
@@ -343,8 +380,8 @@ PROTOCOL = Protocol(
             ),
         },
         cost="With m = 1.27 nx bins (more for few ids: 2 nx + 400 up to 4,096): about 11 m for the function, "
-        "31 (1 + k) ny for the store, 53 m for the equality, 220 kB for each 100,000 bins; about 70 nx + 31 (1 + k) ny "
-        "bytes.",
+        "31 (1 + k) ny for the store, 53 m for the equality, up to 400 kB for each 100,000 bins; with many ids about "
+        "85 nx + 31 (1 + k) ny bytes.",
         fails="ProtocolError when sites differ in job, columns or payload, sizes exceed the limit, or a message has "
         "another size; InputError on own duplicates or too many ids: 3.3 million at the receiver, 1.4 at the sender.",
         assurance="tested",
@@ -353,7 +390,8 @@ PROTOCOL = Protocol(
             "Payload shares are noise where the bit is 0: multiply by the bit (`masked-values`) before adding up.",
             "To open bits bin by bin tells more than the common ids: a bin depends on the receiver's other ids, too.",
             "Whatever is opened later reveals what it reveals: state it on the card of the protocol that opens.",
-            "A malicious site can put in ids that it does not have; only sizes are limited.",
+            "A malicious site can put in ids that it does not have, a receiver up to one for each bin; only sizes are "
+            "limited.",
         ),
     ),
     roles={"receiver": receiver, "sender": sender},

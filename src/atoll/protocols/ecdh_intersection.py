@@ -4,30 +4,27 @@ What comes of it, and how the sender may learn it, stands in `intersection_resul
 """
 
 import asyncio
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
-from atoll.core.errors import InputError, ProtocolError
+from atoll.core.errors import ProtocolError
 from atoll.core.message import U8, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto import ristretto
 from atoll.crypto.random import Rng
 from atoll.protocols import intersection_result
-from atoll.protocols.intersection_result import Matches, Shuffled, context_hash
+from atoll.protocols.intersection_result import Matches, Progress, Shuffled, as_bytes, as_words, context_hash
 
 ROUND = 8192
 """Items of each site in one round; both sites work while a round is on its way."""
 
 LARGEST = 1 << 26
 """Most items of one site, unless the caller allows more."""
-
-Progress = Callable[[int, int], None]
 
 CARD = Card(
     source="Huberman, Franklin and Hogg, EC 1999; Meadows, S&P 1986. Group: ristretto255, RFC 9496; hashing to it: "
@@ -126,21 +123,10 @@ async def receive_from_all(
     Returns:
         The matches with each sender, by name.
     """
-    own, counts = _Blinded(ids, rng, _domain(context)), dict.fromkeys(peers, (0, 0))
-
-    def count(name: str, done: int, total: int) -> None:
-        counts[name] = done, total
-        progress(sum(done for done, _ in counts.values()), sum(total for _, total in counts.values()))
-
-    tasks = [
-        asyncio.ensure_future(_receive(peer, own, largest, functools.partial(count, name)))
-        for name, peer in peers.items()
-    ]
-    try:
-        return dict(zip(peers, await asyncio.gather(*tasks), strict=True))
-    finally:
-        for task in tasks:
-            task.cancel()
+    own = _Blinded(ids, rng, _domain(context))
+    return await intersection_result.receive_from_each(
+        lambda peer, told: _receive(peer, own, largest, told), peers, progress
+    )
 
 
 class _Blinded:
@@ -178,7 +164,7 @@ async def _receive(peer: Channel, own: _Blinded, largest: int, progress: Progres
         mine, theirs = _cut(now, nx), _cut(now, ny)
         points = (await peer.recv(Own, points=(_size(theirs), 32))).points  # (3)
         y[theirs] = await offload(_double, points, own.a, width, theirs.start)
-        x[mine] = _as_words((await peer.recv(Doubled, tags=(_size(mine), width))).tags)  # (4)
+        x[mine] = as_words((await peer.recv(Doubled, tags=(_size(mine), width))).tags)  # (4)
         progress(min(now.stop, max(nx, ny)), max(nx, ny))
     places, theirs_at = await offload(_join, x, y)
     mine_at = own.order[places]
@@ -219,7 +205,7 @@ async def sender(
         x[theirs] = await offload(_double, masked.points, b, width, theirs.start)
         if now == rounds[-1]:
             await offload(_refuse_repeated, x)
-        await peer.send(Doubled(_as_bytes(x[theirs], width)))  # (4)
+        await peer.send(Doubled(as_bytes(x[theirs], width)))  # (4)
         progress(min(now.stop, max(nx, len(ids))), max(nx, len(ids)))
     return Shuffled(order)
 
@@ -230,19 +216,11 @@ def _domain(context: Sequence[str]) -> bytes:
 
 
 def _refuse_duplicates(ids: Sequence[bytes]) -> None:
-    if len(set(ids)) < len(ids):
-        raise InputError(
-            f"{len(ids) - len(set(ids)):,} of {len(ids):,} ids are duplicates",
-            cure="Align by atoll.align, which keeps each id once and remembers its rows.",
-        )
+    intersection_result.refuse_repeated(len(ids) - len(set(ids)), len(ids))
 
 
 def _checked(opening: Opening, domain: bytes, largest: int) -> int:
-    if opening.context != domain:
-        raise ProtocolError("the sites compare ids of different jobs or columns")
-    if not 0 <= opening.size <= largest:
-        raise ProtocolError(f"the peer announces {opening.size:,} ids, at most {largest:,} are allowed")
-    return opening.size
+    return intersection_result.checked_size(opening.size, opening.context, domain, largest)
 
 
 def _rounds(nx: int, ny: int) -> list[slice]:
@@ -270,17 +248,7 @@ def _mask(
 
 def _double(points: NDArray[np.uint8], scalar: bytes, width: int, first: int) -> NDArray[np.uint64]:
     """Multiply a peer's points, and keep `width` bytes of each; the lowest byte holds the sign bit and is skipped."""
-    return _as_words(ristretto.multiply(points, scalar, first=first)[:, 1 : 1 + width])
-
-
-def _as_words(tags: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    padded = np.zeros((len(tags), 16), np.uint8)
-    padded[:, : tags.shape[1]] = tags
-    return padded.view(np.uint64)
-
-
-def _as_bytes(words: NDArray[np.uint64], width: int) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(np.ascontiguousarray(words).view(np.uint8).reshape(-1, 16)[:, :width])
+    return as_words(ristretto.multiply(points, scalar, first=first)[:, 1 : 1 + width])
 
 
 def _refuse_repeated(tags: NDArray[np.uint64]) -> None:

@@ -188,7 +188,7 @@ async def evaluator(peer: Channel, circuit: Circuit, inputs: Words, *, to: Outpu
         for number, part in enumerate(_chunks(n, plan.chunk)):
             count = part.stop - part.start
             theirs = await offload(keys.labels, number, circuit.garbler_bits, count)
-            chunk = room.start(count, theirs, await anext(chosen))
+            chunk = await offload(room.start, count, theirs, await anext(chosen))
             for segment in plan.segments(count):
                 rows = await anext(received)
                 await offload(garbling.evaluate, room, chunk, segment, rows, keys.next_pi(), part.start)
@@ -207,8 +207,9 @@ async def evaluator(peer: Channel, circuit: Circuit, inputs: Words, *, to: Outpu
 class _Keys:
     """What both sides derive from the public seed: a hash key for each message, and labels for the garbler's bits.
 
-    The garbler's label for a bit x is drawn in public, and the label for false is that one ⊕ x·Δ: to the evaluator a
-    uniform label like any other, and nothing need be sent.
+    The garbler's label for a bit x is drawn in public, and the label for false is that one ⊕ x·Δ.  To the evaluator,
+    who holds the former and not Δ, this is a uniform label like any other, and nothing need be sent; the hash is
+    secure for labels that an evaluator knows in advance, or even chooses.
     """
 
     def __init__(self, seed: bytes) -> None:
@@ -250,13 +251,12 @@ class _Own:
             if not int(self.delta[0]) & 1:
                 raise ValueError("the transfers of garbled circuits are set up with odd=True")
             mine = await offload(self._false, keys, number, inputs[part])
-            chunk = room.start(count, mine, blocks.q.reshape(circuit.evaluator_bits, count, 2))
+            theirs = blocks.q.reshape(circuit.evaluator_bits, count, 2)
+            chunk = await offload(room.start, count, mine, theirs)
             for segment in plan.segments(count):
-                yield (
-                    part,
-                    await offload(garbling.garble, room, chunk, segment, self.delta, keys.next_pi(), part.start),
-                    nothing,
-                )  # (3)
+                pi = keys.next_pi()
+                rows = await offload(garbling.garble, room, chunk, segment, self.delta, pi, part.start)
+                yield part, rows, nothing  # (3)
             yield part, None, garbling.output_labels(room, chunk)
 
     def _false(self, keys: _Keys, chunk: int, inputs: Words) -> Words:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ Target = Output | Literal["additive"]
 Relation = Literal["<", "<=", "==", "!=", ">=", ">"]
 Integers = NDArray[np.int64] | NDArray[np.uint64]
 
+_TARGETS = (*get_args(Output), "additive")
 _KEPT = 32  # circuits that are not built again
 
 
@@ -199,6 +200,8 @@ async def _ask(party: Party, question: _Question, values: Integers, to: Target) 
     """Run the question's circuit on own values, (n, k); return results or shares, (n,) uint64."""
     if not 1 <= question.width <= 64:
         raise InputError(f"values of {question.width} bits are not supported, only of 1 to 64")
+    if to not in _TARGETS:
+        raise InputError(f"a result cannot go to {to!r}", cure=f"Known are {', '.join(_TARGETS)}.")
     circuit, n = _circuit(question), len(values)
     inputs = _packed(values, question)
     target: Output = "evaluator" if to == "additive" else to

@@ -1,12 +1,11 @@
 """Count and column sums over the common ids of two sites, without either learning which ids are common.
 
 Receiver, ids X with columns                               Sender, ids Y with columns
-(1) `circuit-intersection`: shares of membership m_b for every bin b, and of the sender's columns there
-(2) `masked-values`: shares of m_b, of m_b · own columns   shares of m_b · own columns
+(1) `hidden-rows`: shares of all columns in every bin that holds a common id, and zeros elsewhere
     each adds up its shares over all bins
-(3) `hidden-table`: shares of g = [count ≥ minimum], from the shares of the count
-(4) `masked-values`: shares of g · count and g · sums
-(5) tells its shares of g, g · count, g · sums to whom the result is for, or both tell each other
+(2) `hidden-table`: shares of g = [count ≥ minimum], from the shares of the count
+(3) `masked-values`: shares of g · count and g · sums
+(4) tells its shares of g, g · count, g · sums to whom the result is for, or both tell each other
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from atoll.core.errors import InputError, ProtocolError
 from atoll.core.message import U64, Message
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto.random import Rng
-from atoll.protocols import circuit_intersection, hidden_table, masked_values, oblivious_transfer
+from atoll.protocols import hidden_rows, hidden_table, masked_values
 
 TO = ("receiver", "sender", "both")
 """Whom the result is for."""
@@ -34,7 +33,7 @@ Words = NDArray[np.uint64]
 
 
 class Opened(Message, frozen=True):
-    """(5) to a side that the result is for: shares of g, of g · count and of g · sums, (2 + columns,)."""
+    """(4) to a side that the result is for: shares of g, of g · count and of g · sums, (2 + columns,)."""
 
     shares: U64
 
@@ -72,7 +71,7 @@ async def receiver(
     Args:
         peer: Channel to the sender.
         ids: nx canonical ids without duplicates.
-        columns: (nx, k) int64, whose sums stay below 2^63 in size.
+        columns: (nx, k) int64; nx times the largest size of a value stays below 2^63.
         others: Columns of the sender.
         minimum: Fewest common ids for which anything is told, 0 to `MOST`.
         to: Whom the result is for, one of `TO`.
@@ -87,22 +86,16 @@ async def receiver(
         ProtocolError: As the card says.
     """
     _check(ids, columns, minimum, to)
-    k, terms = columns.shape[1], _terms(context, columns.shape[1], others, minimum, to)
-    receiving = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
-    sending = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
-    stock = hidden_table.Chooser(receiving, rng.spawn())
-    held = await circuit_intersection.receiver(peer, ids, words=others, rng=rng, stock=stock, context=terms)  # (1)
-    m = len(held.bits)
-    mine = np.concatenate((np.ones((m, 1), np.uint64), held.spread(columns), held.payload), axis=1)
-    here = await masked_values.holder(peer, held.bits, mine, ot=sending, rng=rng)  # (2)
-    there = await masked_values.partner(peer, held.bits, others, ot=receiving, rng=rng)
-    totals = _totals(here, there, 1 + k, others)
+    tools = await hidden_rows.receiver_tools(peer, rng=rng)
+    terms = _terms(context, minimum, to)
+    rows = await hidden_rows.receiver(peer, ids, columns, others=others, tools=tools, rng=rng, context=terms)  # (1)
+    totals = _totals(rows)
     excess = totals[0, :1] - np.uint64(minimum)
-    enough = await hidden_table.negative_chooser(peer, excess, stock=stock) ^ np.uint8(1)  # (3)
-    gated = await masked_values.holder(peer, enough, totals, ot=sending, rng=rng)  # (4)
-    gated += await masked_values.partner(peer, enough, totals.shape[1], ot=receiving, rng=rng)
-    most = min(len(ids), held.others)
-    return await _open(peer, enough, gated, k, to, "receiver", (minimum, most))  # (5)
+    enough = await hidden_table.negative_chooser(peer, excess, stock=tools.tables) ^ np.uint8(1)  # (2)
+    gated = await masked_values.holder(peer, enough, totals, ot=tools.sending, rng=rng)  # (3)
+    gated += await masked_values.partner(peer, enough, totals.shape[1], ot=tools.receiving, rng=rng)
+    limits = minimum, min(len(ids), rows.others)
+    return await _open(peer, enough, gated, columns.shape[1], to, "receiver", limits)  # (4)
 
 
 async def sender(
@@ -118,26 +111,23 @@ async def sender(
 ) -> Totals | None:
     """Sum over the common ids; arguments, result and errors as of `receiver`, `others` being the receiver's columns."""
     _check(ids, columns, minimum, to)
-    k, terms = columns.shape[1], _terms(context, others, columns.shape[1], minimum, to)
-    sending = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
-    receiving = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
-    stock = hidden_table.Owner(sending, rng.spawn())
-    held = await circuit_intersection.sender(peer, ids, columns, rng=rng, stock=stock, context=terms)  # (1)
-    here = await masked_values.partner(peer, held.bits, 1 + others + k, ot=receiving, rng=rng)  # (2)
-    there = await masked_values.holder(peer, held.bits, held.payload, ot=sending, rng=rng)
-    totals = _totals(here, there, 1 + others, k)
-    enough = await hidden_table.negative_owner(peer, totals[0, :1], stock=stock)  # (3)
-    gated = await masked_values.partner(peer, enough, totals.shape[1], ot=receiving, rng=rng)  # (4)
-    gated += await masked_values.holder(peer, enough, totals, ot=sending, rng=rng)
-    most = min(len(ids), held.others)
-    return await _open(peer, enough, gated, others, to, "sender", (minimum, most))  # (5)
+    tools = await hidden_rows.sender_tools(peer, rng=rng)
+    terms = _terms(context, minimum, to)
+    rows = await hidden_rows.sender(peer, ids, columns, others=others, tools=tools, rng=rng, context=terms)  # (1)
+    totals = _totals(rows)
+    enough = await hidden_table.negative_owner(peer, totals[0, :1], stock=tools.tables)  # (2)
+    gated = await masked_values.partner(peer, enough, totals.shape[1], ot=tools.receiving, rng=rng)  # (3)
+    gated += await masked_values.holder(peer, enough, totals, ot=tools.sending, rng=rng)
+    limits = minimum, min(len(ids), rows.others)
+    return await _open(peer, enough, gated, others, to, "sender", limits)  # (4)
 
 
 def _check(ids: Sequence[bytes], columns: NDArray[np.int64], minimum: int, to: str) -> None:
-    if columns.dtype != np.int64 or columns.ndim != 2 or len(columns) != len(ids):
+    hidden_rows.check_columns(ids, columns)
+    if columns.size and len(ids) * max(int(columns.max()), -int(columns.min())) >= 1 << 63:
         raise InputError(
-            f"the columns have shape {columns.shape} of {columns.dtype}, expected one row of int64 for each of "
-            f"{len(ids):,} ids"
+            "a sum of a column could reach 2^63, where it would wrap around",
+            cure="Scale the column down, or leave rows with extreme values out.",
         )
     if to not in TO:
         raise InputError(f"a result can be for {', '.join(TO)}, not for {to!r}")
@@ -145,16 +135,15 @@ def _check(ids: Sequence[bytes], columns: NDArray[np.int64], minimum: int, to: s
         raise InputError(f"the fewest common ids are 0 to {MOST:,}, not {minimum:,}")
 
 
-def _terms(context: Sequence[str], receivers: int, senders: int, minimum: int, to: str) -> tuple[str, ...]:
+def _terms(context: Sequence[str], minimum: int, to: str) -> tuple[str, ...]:
     """Return what both sites must agree on: the result shows more or less with it."""
-    return (*context, "hidden-sum", str(receivers), str(senders), str(minimum), to)
+    return (*context, "hidden-sum", str(minimum), to)
 
 
-def _totals(here: Words, there: Words, first: int, last: int) -> Words:
-    """Add up the shares of all bins, (1, first + last): the sender's columns, last, have two products to each value."""
-    totals: Words = here.sum(axis=0)
-    totals[first : first + last] += there.sum(axis=0)
-    return totals[np.newaxis]
+def _totals(rows: hidden_rows.Rows) -> Words:
+    """Add up the shares of all bins, (1, 1 + columns): the count, the receiver's columns, the sender's."""
+    parts = (rows.members[:, np.newaxis], rows.receiver, rows.sender)
+    return np.concatenate([part.sum(axis=0, dtype=np.uint64) for part in parts])[np.newaxis]
 
 
 async def _open(
@@ -163,10 +152,10 @@ async def _open(
     """Open the shares to whom the result is for; `limits` bound the count, and `k` columns are the receiver's."""
     mine = np.concatenate((enough.astype(np.uint64), gated[0]))
     if to != role:
-        await peer.send(Opened(mine))  # (5)
+        await peer.send(Opened(mine))  # (4)
     if to not in (role, "both"):
         return None
-    theirs = (await peer.recv(Opened, shares=(len(mine),))).shares  # (5)
+    theirs = (await peer.recv(Opened, shares=(len(mine),))).shares  # (4)
     if theirs[0] > 1:
         raise ProtocolError(f"{peer.peer} sent something else than a bit")
     told, sums = bool(mine[0] ^ theirs[0]), mine[1:] + theirs[1:]
@@ -182,11 +171,11 @@ PROTOCOL = Protocol(
     version=1,
     title="Count and sums over the common ids, which nobody learns",
     card=Card(
-        source="Atoll, on `circuit-intersection`; the task is that of Ion et al., IEEE EuroS&P 2020 (private "
+        source="Atoll, on `hidden-rows`; the task is that of Ion et al., IEEE EuroS&P 2020 (private "
         "intersection-sum), here with a hidden count below the minimum and columns of both sides.",
-        security="Semi-honest, 2 parties, computational 128 bits, as `circuit-intersection` and `masked-values`.",
+        security="Semi-honest, 2 parties, computational 128 bits, as `hidden-rows`.",
         inputs="receiver and sender: ids as of `circuit-intersection`, a row of int64 for each id, the same minimum "
-        "and the same `to`. Sums stay below 2^63 in size; they are exact.",
+        "and the same `to`. Sums stay below 2^63 in size and are exact.",
         reveals={
             "receiver": (
                 "The number ny of the sender's ids.",
@@ -200,10 +189,10 @@ PROTOCOL = Protocol(
                 "Never which ids are common.",
             ),
         },
-        cost="`circuit-intersection` with the sender's columns as payload; 8 bytes a bin for the count, 8 for each "
-        "column of the receiver, 16 for each of the sender; about 100 kB more.",
+        cost="That of `hidden-rows`, and about 100 kB.",
         fails="ProtocolError when sites differ in job, columns, minimum or `to`, when opened shares cannot be a "
-        "result, and as the protocols below; InputError on own duplicates or columns of another shape.",
+        "result, and as the protocols below; InputError on own duplicates, or on columns of another shape or with too "
+        "large values.",
         assurance="tested",
         notes=(
             "Repeated runs with changed inputs show the difference: keep a log of runs.",
@@ -213,10 +202,5 @@ PROTOCOL = Protocol(
     ),
     roles={"receiver": receiver, "sender": sender},
     messages=(Opened,),
-    uses=(
-        circuit_intersection.PROTOCOL,
-        masked_values.PROTOCOL,
-        hidden_table.PROTOCOL,
-        oblivious_transfer.PROTOCOL,
-    ),
+    uses=(hidden_rows.PROTOCOL, masked_values.PROTOCOL, hidden_table.PROTOCOL),
 )

@@ -268,7 +268,7 @@ PROTOCOL = Protocol(
     title="A bit of one side's table at the other side's index, shared between both",
     card=Card(
         source="Naor and Pinkas, STOC 1999 (one of 16); Kolesnikov and Kumaresan, CRYPTO 2013 (random transfers, "
-        "turned to chosen ones); digits and their joining: Rathee et al., CrypTFlow2, ACM CCS 2020, section 3.1, with "
+        "turned to chosen ones); digits and their joining: Rathee et al., CrypTFlow2, ACM CCS 2020, section 3, with "
         "tables in place of AND.",
         security="Semi-honest, 2 parties, computational 128 bits, as `silent-transfer`; fixed-key AES as a tweakable "
         "correlation-robust hash (Guo, Katz, Wang, Yu, IEEE S&P 2020) for the pads.",

@@ -1,4 +1,7 @@
-"""What an intersection ends in: pairs at the receiver, a shuffled order at the sender, and the receiver's announcement.
+"""What intersections begin with and end in, whichever protocol runs between.
+
+They begin with sizes and a context that must fit, and end in pairs at the receiver, a shuffled order at the sender, and
+the receiver's announcement.
 
 An intersection's receiver finds positions in the sender's *shuffled* list.  With several senders (a star) it intersects
 all matches by `common_rows`, and tells each sender its final rows, in one common random order (`announce`, `learn`); or
@@ -7,18 +10,27 @@ it tells nothing, and the result stays one-sided.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
-from atoll.core.errors import ProtocolError
+from atoll.core.errors import InputError, ProtocolError
 from atoll.core.message import I64, AtMost, Message
 from atoll.core.protocol import Card, Protocol
+from atoll.crypto import item_hash
 from atoll.crypto.random import Rng
+
+Progress = Callable[[int, int], None]
+Words = NDArray[np.uint64]
+Tags = NDArray[np.uint8]
 
 
 class Positions(Message, frozen=True):
@@ -83,6 +95,97 @@ def common_rows(matches: Sequence[Matches], rng: Rng) -> tuple[NDArray[np.int64]
         rows = np.intersect1d(rows, match.mine, assume_unique=True)
     rows = rows[rng.permutation(len(rows))]
     return rows, [match.theirs[np.searchsorted(match.mine, rows)] for match in matches]
+
+
+async def receive_from_each(
+    receive: Callable[[Channel, Progress], Coroutine[Any, Any, Matches]],
+    peers: Mapping[str, Channel],
+    progress: Progress,
+) -> dict[str, Matches]:
+    """Be the receiver towards several senders at once.
+
+    Args:
+        receive: Runs the receiver's role towards one sender and tells how far it is.
+        peers: Channels by name.
+        progress: Told what is done and what is to be done with all senders together.
+
+    Returns:
+        The matches with each sender, by name; the first failure ends all runs.
+    """
+    counts = dict.fromkeys(peers, (0, 0))
+
+    def count(name: str, done: int, total: int) -> None:
+        counts[name] = done, total
+        progress(sum(done for done, _ in counts.values()), sum(total for _, total in counts.values()))
+
+    tasks = [asyncio.ensure_future(receive(peer, functools.partial(count, name))) for name, peer in peers.items()]
+    try:
+        return dict(zip(peers, await asyncio.gather(*tasks), strict=True))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def checked_size(size: int, context: bytes, expected: bytes, largest: int) -> int:
+    """Return the size that a peer announces, if the sites mean the same job and it is not too large.
+
+    Raises:
+        ProtocolError: They do not, or it is.
+    """
+    if context != expected:
+        raise ProtocolError("the sites compare ids of different jobs or columns")
+    if not 0 <= size <= largest:
+        raise ProtocolError(f"the peer announces {size:,} ids, at most {largest:,} are allowed")
+    return size
+
+
+def refuse_repeated(repeated: int, total: int) -> None:
+    """Refuse own ids of which some repeat others.
+
+    Raises:
+        InputError: `repeated` is not zero.
+    """
+    if repeated:
+        raise InputError(
+            f"{repeated:,} of {total:,} ids are duplicates",
+            cure="Align by atoll.align, which keeps each id once and remembers its rows.",
+        )
+
+
+def tag_bytes(nx: int, ny: int) -> int:
+    """Return how long tags are, so that two ids have the same one with probability below 2^-40: 10 to 16 bytes."""
+    return min(16, max(10, math.ceil((40 + math.log2(max(nx, 1)) + math.log2(max(ny, 1))) / 8)))
+
+
+def as_words(tags: Tags) -> Words:
+    """Return tags (n, up to 16) as words, (n, 2) uint64, with zeros behind their ends."""
+    padded = np.zeros((len(tags), 16), np.uint8)
+    padded[:, : tags.shape[1]] = tags
+    return padded.view(np.uint64)
+
+
+def as_bytes(words: Words, width: int) -> Tags:
+    """Return the first `width` bytes of words (n, 2), (n, width) uint8."""
+    return np.ascontiguousarray(np.ascontiguousarray(words).view(np.uint8).reshape(-1, 16)[:, :width])
+
+
+def match_tags(mine: Tags, theirs: Tags) -> Matches:
+    """Find the receiver's ids whose tags the sender sent.
+
+    Args:
+        mine: (nx, width) in the order of the receiver's own indices, each once.
+        theirs: (ny, width) in the order of the sender's shuffled list.
+
+    Raises:
+        ProtocolError: A tag that matches came twice.
+    """
+    at_mine, at_theirs = item_hash.join(as_words(mine), as_words(theirs))
+    place = np.full(len(mine), -1, np.int64)
+    place[at_mine] = at_theirs
+    rows = np.flatnonzero(place >= 0)
+    if len(rows) < len(at_mine):
+        raise ProtocolError("the peer sent one tag more than once")
+    return Matches(rows, place[rows])
 
 
 def context_hash(context: Sequence[str]) -> bytes:

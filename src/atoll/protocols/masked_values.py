@@ -24,6 +24,8 @@ from atoll.crypto.random import Rng
 from atoll.protocols import silent_transfer
 from atoll.protocols.oblivious_transfer import OtReceiver, OtSender
 
+_MESSAGE_WORDS = 1 << 21
+
 Bits = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
@@ -35,7 +37,7 @@ class Flips(Message, frozen=True):
 
 
 class Corrections(Message, frozen=True):
-    """(2) holder → partner: what turns one pad into the other plus the value, (n, k)."""
+    """(2) holder → partner: what turns one pad into the other plus the value, (rows, k), some rows at a time."""
 
     words: U64
 
@@ -65,8 +67,11 @@ async def holder(peer: Channel, bits: Bits, values: Words, *, ot: OtSender, rng:
         size = part.stop - part.start
         sent = await silent_transfer.sender(peer, size, width=1, ot=ot, rng=rng.spawn())
         flips = (await peer.recv(Flips, bits=(-(-size // 8),))).bits  # (1)
-        out[part], words = await offload(_corrections, sent, flips, bits[part], values[part])
-        await peer.send(Corrections(words))  # (2)
+        swap = np.unpackbits(flips, count=size, bitorder="little").astype(bool)
+        for rows in _rows(size, k):
+            here = slice(part.start + rows.start, part.start + rows.stop)
+            out[here], words = await offload(_corrections, sent, rows, swap[rows], bits[here], values[here])
+            await peer.send(Corrections(words))  # (2)
     return out
 
 
@@ -91,18 +96,27 @@ async def partner(peer: Channel, bits: Bits, k: int, *, ot: OtReceiver, rng: Rng
         size = part.stop - part.start
         got = await silent_transfer.receiver(peer, size, width=1, ot=ot, rng=rng.spawn())
         await peer.send(Flips(np.packbits(bits[part] ^ got.choices, bitorder="little")))  # (1)
-        words = (await peer.recv(Corrections, words=(size, k))).words  # (2)
-        pads = await offload(_pads, got.t, got.first, k)
-        out[part] = pads + words * bits[part, np.newaxis].astype(np.uint64)
+        for rows in _rows(size, k):
+            here = slice(part.start + rows.start, part.start + rows.stop)
+            words = (await peer.recv(Corrections, words=(rows.stop - rows.start, k))).words  # (2)
+            pads = await offload(_pads, got.t[rows], got.first + rows.start, k)
+            out[here] = pads + words * bits[here, np.newaxis].astype(np.uint64)
     return out
 
 
-def _corrections(sent: silent_transfer.Sent, flips: Bits, bits: Bits, values: Words) -> tuple[Words, Words]:
-    """Return the holder's shares and what it sends."""
-    swap = np.unpackbits(flips, count=len(bits), bitorder="little")[:, np.newaxis].astype(bool)
-    mine = bits[:, np.newaxis].astype(np.uint64)
-    zero, one = (_pads(q, sent.first, values.shape[1]) for q in (sent.q, sent.q ^ sent.delta))
-    of_zero, of_one = np.where(swap, one, zero), np.where(swap, zero, one)
+def _rows(n: int, k: int) -> list[slice]:
+    """Cut n rows of k words into messages."""
+    step = max(1, _MESSAGE_WORDS // k)
+    return [slice(lo, min(lo + step, n)) for lo in range(0, n, step)]
+
+
+def _corrections(
+    sent: silent_transfer.Sent, rows: slice, swap: NDArray[np.bool_], bits: Bits, values: Words
+) -> tuple[Words, Words]:
+    """Return the holder's shares of some rows and what it sends for them."""
+    mine, q = bits[:, np.newaxis].astype(np.uint64), sent.q[rows]
+    zero, one = (_pads(strings, sent.first + rows.start, values.shape[1]) for strings in (q, q ^ sent.delta))
+    of_zero, of_one = np.where(swap[:, np.newaxis], one, zero), np.where(swap[:, np.newaxis], zero, one)
     signed = values - np.uint64(2) * mine * values
     return mine * values - of_zero, of_zero - of_one + signed
 
@@ -118,8 +132,8 @@ PROTOCOL = Protocol(
     version=1,
     title="Values where a hidden bit is 1, and zero elsewhere, as shares",
     card=Card(
-        source="Gilboa, CRYPTO 1999, section 4 (products by transfers); Rathee et al., CrypTFlow2, ACM CCS 2020, "
-        "section 4 (multiplexer), with random transfers turned to chosen ones.",
+        source="Gilboa, CRYPTO 1999 (products by transfers); Rathee et al., CrypTFlow2, ACM CCS 2020 "
+        "(multiplexer), with random transfers turned to chosen ones.",
         security="Semi-honest, 2 parties, computational 128 bits, as `silent-transfer`; fixed-key AES as a tweakable "
         "correlation-robust hash for the pads.",
         inputs="Both: halves of n bits shared by XOR. holder: k integers modulo 2^64 for each bit.",
@@ -128,7 +142,7 @@ PROTOCOL = Protocol(
             "partner": ("n and k, and nothing of bits and values: its shares are random.",),
         },
         cost="8 k + 1/8 bytes a bit in 2 messages, and what `silent-transfer` takes: 16 bytes a bit up to 8,192 bits, "
-        "100 kB for each 2,097,152 bits beyond.",
+        "up to 200 kB for each 2,097,152 bits beyond.",
         fails="ProtocolError on wrong sizes and as `silent-transfer`.",
         assurance="tested",
         notes=("A malicious holder or partner can change a product; nothing checks it.",),

@@ -9,7 +9,6 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
@@ -18,6 +17,7 @@ from atoll.core.message import U8, U64, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto import ristretto
+from atoll.crypto.aes import Streams
 from atoll.crypto.bit_transpose import corrected_columns, masked_columns, strings_of
 from atoll.crypto.jit import read_only
 from atoll.crypto.random import Rng
@@ -46,12 +46,13 @@ CARD = Card(
         "are new base transfers.",
         "Each direction has a set-up of its own, with its own delta and its own index.",
         "The strings are correlated; hash them under their index before they hide anything.",
+        "Base transfers alone (`choose_seeds`, `offer_seeds`) give one of two random seeds each, for 64 bytes.",
     ),
 )
 
 
 class BaseChoices(Message, frozen=True):
-    """Step 1, sender of the extension: for each of 128 base transfers a pair of points, one of them chosen."""
+    """Step 1, sender of the extension: for each base transfer a pair of points, one of them chosen."""
 
     points: U8
 
@@ -91,10 +92,7 @@ class _Streams:
 
     def __init__(self, seeds: NDArray[np.uint8]) -> None:
         """Begin one stream for each seed, (…, 16)."""
-        self._streams: list[CipherContext] = [
-            Cipher(algorithms.AES(seed.tobytes()), modes.CTR(bytes(16))).encryptor() for seed in seeds.reshape(-1, 16)
-        ]
-        self._zeros = np.zeros(8 * _TILE_WORDS, np.uint8)
+        self._streams = Streams(seeds)
         self._busy = False
         self.used = 0
 
@@ -116,14 +114,6 @@ class _Streams:
 
     def _end(self) -> None:
         self._busy = False
-
-    def _next(self, words: int) -> NDArray[np.uint64]:
-        """Return the next words of every stream, (streams, words)."""
-        out = np.empty((len(self._streams), words), np.uint64)
-        zeros = self._zeros[: 8 * words].data
-        for stream, row in zip(self._streams, out.view(np.uint8), strict=True):
-            stream.update_into(zeros, row.data)
-        return out
 
 
 class OtSender(_Streams):
@@ -163,7 +153,7 @@ class OtSender(_Streams):
 
     def _correct(self, received: NDArray[np.uint64], q: NDArray[np.uint64]) -> None:
         for lo, hi in _tiles(len(q) // 64):
-            columns = self._next(hi - lo)  # (128, w)
+            columns = self._streams.next(hi - lo)  # (128, w)
             part = received[KAPPA * lo : KAPPA * hi].reshape(KAPPA, -1)
             corrected_columns(columns, read_only(part), self._chosen)
             strings_of(columns, q[64 * lo : 64 * hi])
@@ -203,7 +193,7 @@ class OtReceiver(_Streams):
     def _mask(self, r: NDArray[np.uint64], t: NDArray[np.uint64]) -> NDArray[np.uint64]:
         out = np.empty(KAPPA * len(r), np.uint64)
         for lo, hi in _tiles(len(r)):
-            both = self._next(hi - lo)  # (256, w)
+            both = self._streams.next(hi - lo)  # (256, w)
             columns = out[KAPPA * lo : KAPPA * hi].reshape(KAPPA, -1)
             masked_columns(both[:KAPPA], both[KAPPA:], r[lo:hi], columns)
             strings_of(both[:KAPPA], t[64 * lo : 64 * hi])
@@ -225,10 +215,7 @@ async def setup_sender(peer: Channel, *, rng: Rng, odd: bool = False) -> OtSende
     if odd:
         delta[0] |= np.uint64(1)
     bits = np.unpackbits(delta.view(np.uint8), bitorder="little")  # (128,)
-    points, scalars = await offload(_base_choose, bits, rng)
-    await peer.send(BaseChoices(points))  # (1)
-    key = (await peer.recv(BaseKey, point=(32,))).point  # (2)
-    return OtSender(await offload(_base_chosen_seeds, bits, points, scalars, key), delta)
+    return OtSender(await choose_seeds(peer, bits, rng=rng), delta)
 
 
 async def setup_receiver(peer: Channel, *, rng: Rng) -> OtReceiver:
@@ -241,18 +228,53 @@ async def setup_receiver(peer: Channel, *, rng: Rng) -> OtReceiver:
     Raises:
         ProtocolError: A point of the peer is not in the group.
     """
-    y = ristretto.random_scalar(rng)
-    points = (await peer.recv(BaseChoices, points=(KAPPA, 2, 32))).points  # (1)
-    key = ristretto.multiply_base(y)
-    seeds = await offload(_base_both_seeds, points, y, key)  # (128, 2, 16)
-    await peer.send(BaseKey(key))  # (2)
+    seeds = await offer_seeds(peer, KAPPA, rng=rng)  # (128, 2, 16)
     return OtReceiver(np.ascontiguousarray(seeds.transpose(1, 0, 2)))
+
+
+async def choose_seeds(peer: Channel, bits: NDArray[np.uint8], *, rng: Rng) -> NDArray[np.uint8]:
+    """Base transfers alone, as the side that chooses: one of two random seeds for each bit.
+
+    Args:
+        peer: Channel to the side that calls `offer_seeds`.
+        bits: (n,) uint8, each 0 or 1; n at most 2^15.
+        rng: Secret randomness.
+
+    Returns:
+        The chosen seeds, (n, 16) uint8.
+
+    Raises:
+        ProtocolError: The peer's point is not in the group.
+    """
+    points, scalars = await offload(_base_choose, bits, rng)
+    await peer.send(BaseChoices(points))  # (1)
+    key = (await peer.recv(BaseKey, point=(32,))).point  # (2)
+    return await offload(_base_chosen_seeds, bits, points, scalars, key)
+
+
+async def offer_seeds(peer: Channel, n: int, *, rng: Rng) -> NDArray[np.uint8]:
+    """Base transfers alone, as the side that gets both random seeds of each, (n, 2, 16) uint8.
+
+    Args:
+        peer: Channel to the side that calls `choose_seeds`.
+        n: How many, at most 2^15.
+        rng: Secret randomness.
+
+    Raises:
+        ProtocolError: A point of the peer is not in the group.
+    """
+    y = ristretto.random_scalar(rng)
+    points = (await peer.recv(BaseChoices, points=(n, 2, 32))).points  # (1)
+    key = ristretto.multiply_base(y)
+    seeds = await offload(_base_both_seeds, points, y, key)
+    await peer.send(BaseKey(key))  # (2)
+    return seeds
 
 
 def _base_choose(bits: NDArray[np.uint8], rng: Rng) -> tuple[NDArray[np.uint8], list[bytes]]:
     """r_{1-c} is random; r_c = a·G − H_c(r_{1-c}), so that only r_c + H_c(r_{1-c}) has a known logarithm a."""
     scalars = [ristretto.random_scalar(rng) for _ in bits]
-    other = ristretto.random_points(KAPPA, rng)
+    other = ristretto.random_points(len(bits), rng)
     chosen = ristretto.subtract(np.stack([ristretto.multiply_base(a) for a in scalars]), _base_hash(bits, other))
     swap = bits[:, np.newaxis].astype(bool)
     return np.stack((np.where(swap, other, chosen), np.where(swap, chosen, other)), axis=1), scalars
@@ -262,29 +284,41 @@ def _base_chosen_seeds(
     bits: NDArray[np.uint8], points: NDArray[np.uint8], scalars: list[bytes], key: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
     shared = [ristretto.multiply(key[np.newaxis], a)[0] for a in scalars]
-    return np.stack([_base_seed(i, int(bits[i]), key, points[i], shared[i]) for i in range(KAPPA)])
+    return np.stack([_base_seed(i, int(bits[i]), key, points[i], shared[i]) for i in range(len(bits))])
 
 
 def _base_both_seeds(points: NDArray[np.uint8], y: bytes, key: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    out = np.empty((KAPPA, 2, 16), np.uint8)
+    out = np.empty((len(points), 2, 16), np.uint8)
     for b in range(2):
-        bits = np.full(KAPPA, b, np.uint8)
+        bits = np.full(len(points), b, np.uint8)
         shared = ristretto.multiply(ristretto.add(points[:, b], _base_hash(bits, points[:, 1 - b])), y)
-        for i in range(KAPPA):
+        for i in range(len(points)):
             out[i, b] = _base_seed(i, b, key, points[i], shared[i])
     return out
 
 
+def _base_label(i: int, bit: int) -> bytes:
+    """Two bytes that name a transfer (up to 2^15) and a bit."""
+    return bytes([i & 255, bit | i >> 8 << 1])
+
+
 def _base_hash(bits: NDArray[np.uint8], points: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Hash points to points, by an oracle of its own for every transfer and bit."""
-    numbers = np.arange(len(points), dtype=np.uint8)
-    return ristretto.hash_to_points(np.column_stack((numbers, bits, points)), b"atoll/oblivious-transfer/v1/base")
+    labels = np.frombuffer(b"".join(_base_label(i, int(bit)) for i, bit in enumerate(bits)), np.uint8)
+    items = np.column_stack((labels.reshape(-1, 2), points))
+    return ristretto.hash_to_points(items, b"atoll/oblivious-transfer/v1/base")
 
 
 def _base_seed(
     i: int, bit: int, key: NDArray[np.uint8], points: NDArray[np.uint8], shared: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    parts = (b"atoll/oblivious-transfer/v1/seed", bytes([i, bit]), key.tobytes(), points.tobytes(), shared.tobytes())
+    parts = (
+        b"atoll/oblivious-transfer/v1/seed",
+        _base_label(i, bit),
+        key.tobytes(),
+        points.tobytes(),
+        shared.tobytes(),
+    )
     return np.frombuffer(hashlib.sha256(b"".join(parts)).digest()[:16], np.uint8)
 
 

@@ -187,10 +187,10 @@ def _fold(
     each = np.arange(sizes.blocks)
     shares = _joined(bits, len(bits) // sizes.blocks)
     t[each, missing] = trees.leaves ^ np.bitwise_xor.reduce(t, axis=1) ^ shares
-    a = np.zeros((sizes.blocks, sizes.block, 1), np.uint64)
+    a = np.zeros((sizes.blocks, sizes.block, 1), np.uint8)
     a[each, missing, 0] = values
-    folded, strings = Code(sizes.length).compress(a.reshape(-1, 1), t.reshape(-1, 2))
-    return folded[:, 0].astype(np.uint8), strings
+    choices, strings = Code(sizes.length).compress(a.reshape(-1, 1), t.reshape(-1, 2))
+    return choices[:, 0], strings
 
 
 PROTOCOL = Protocol(
@@ -199,7 +199,7 @@ PROTOCOL = Protocol(
     title="Silent transfers: correlated strings with random choices, almost free of bytes",
     card=Card(
         source="Boyle, Couteau, Gilboa, Ishai, Kohl, Rindal, Scholl, ACM CCS 2019 (silent transfers); one of 2^w by "
-        "values of w bits: Roy, CRYPTO 2022 (eprint 2022/192), section 3; code: Raghuraman, Rindal, Tanguy, CRYPTO "
+        "values of w bits: Roy, CRYPTO 2022 (eprint 2022/192); code: Raghuraman, Rindal, Tanguy, CRYPTO "
         "2023.",
         security="Semi-honest, computational, 128 bits: dual LPN over GF(2) with regular noise for the code of "
         "`silent-vole` at the relative distance taken there, which is estimated, not proven; values of w bits get more "
@@ -211,8 +211,8 @@ PROTOCOL = Protocol(
             "sender": ("Nothing but its strings, which look random.",),
         },
         cost="Bytes: 16 n w for few strings (n w up to 8,192); otherwise about 48 t log2(2 n / t) + 16 t (w + 1) for "
-        "each 2,097,152 strings, where t is 128 for w = 1 and 287 for w = 4: 100 and 220 kB. For each string about "
-        "4 blocks of AES, 100 XORs and 7 random reads.",
+        f"each 2,097,152 strings, where t is {noise(1)} for w = 1 and {noise(4)} for w = 4: a few 100 kB. For each "
+        "string about 4 blocks of AES, 100 XORs and 7 random reads.",
         fails="ProtocolError on another size; whatever fails in the transfers.",
         assurance="tested",
         notes=(

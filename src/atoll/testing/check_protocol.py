@@ -76,7 +76,7 @@ def check_card(protocol: Protocol) -> None:
     """A card says everything that a reviewer needs."""
     for part in fields(protocol.card):
         value = getattr(protocol.card, part.name)
-        _hold(bool(value) or part.name == "notes", f"{protocol.name}: the card's {part.name} is empty")
+        _hold(bool(value) or part.name in ("notes", "weak"), f"{protocol.name}: the card's {part.name} is empty")
     missing = set(protocol.roles) - set(protocol.card.reveals)
     _hold(not missing, f"{protocol.name}: the card does not say what {sorted(missing)} learn")
     _hold(bool(protocol.messages or protocol.uses), f"{protocol.name}: no message kinds are declared")

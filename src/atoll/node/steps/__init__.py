@@ -36,7 +36,7 @@ STEPS: Mapping[type, type[Step[Any]]] = {
 
 def build(job: Job) -> tuple[Step[Any], ...]:
     """Make the steps of a job, in order."""
-    return tuple(STEPS[type(params)](params) for params in job.steps)
+    return tuple(STEPS[type(params)](params, len(job.partners)) for params in job.steps)
 
 
 def asks(job: Job) -> bool:

@@ -20,7 +20,9 @@ from atoll.data.sources import Table
 
 if TYPE_CHECKING:
     from atoll.node.job import Job, Part
+    from atoll.node.reruns import Reruns
     from atoll.node.store import Store
+    from atoll.protocols.pairwise_keys import Seal
 
 P = TypeVar("P", bound=msgspec.Struct)
 
@@ -36,6 +38,8 @@ class Work:
         rng: this site's secret randomness.
         store: where this job writes at this site.
         earlier: opens what an earlier job left here, by its id or name.
+        reruns: what this site remembers of earlier alignments; None where nothing is kept.
+        seal: signs and checks keys between partners, which travel through the hub; None where nobody could swap them.
         run: random id that the sites share while this job is tried until it is done; empty where nothing is kept.
         table: this site's rows as read.
         rows: (n,) own row numbers in the common order, after alignment.
@@ -52,6 +56,8 @@ class Work:
     rng: Rng
     store: Store
     earlier: Callable[[str], Store]
+    reruns: Reruns | None = None
+    seal: Seal | None = None
     run: bytes = b""
     table: Table | None = None
     rows: NDArray[np.int64] | None = None
@@ -82,6 +88,7 @@ class Step(ABC, Generic[P]):
 
     Args:
         params: what the job says about it.
+        partners: how many sites the job has beside its hub.
 
     Attributes:
         leaves: files in the job's folder from which `resume` can put back what `run` gave; None where a job that
@@ -94,8 +101,8 @@ class Step(ABC, Generic[P]):
     gives: ClassVar[tuple[str, ...]] = ()
     leaves: ClassVar[tuple[str, ...] | None] = None
 
-    def __init__(self, params: P) -> None:
-        self.params = params
+    def __init__(self, params: P, partners: int = 1) -> None:
+        self.params, self.partners = params, partners
 
     def uses(self) -> tuple[Protocol, ...]:
         """The protocols that may send messages while the step runs."""
