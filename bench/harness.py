@@ -223,7 +223,7 @@ def run_processes(
     Raises:
         BenchError: one of them failed or the time is up; the others are stopped.
     """
-    whole_env = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+    whole_env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", **(env or {})}
     with contextlib.ExitStack() as stack:
         running = {
             name: stack.enter_context(_Running(name, [str(python), *map(str, arguments)], whole_env))

@@ -23,10 +23,11 @@ def warm() -> None:
         module.warm()
 
 
-def transfers(seed: int) -> tuple[ot.OtReceiver, ot.OtSender]:
+def transfers(seed: int, odd: bool = False) -> tuple[ot.OtReceiver, ot.OtSender]:
     """Both sides of transfers without the base transfers, which have tests of their own and take long."""
     rng = seeded_rng(1_000_000 + seed)
     seeds, delta = rng.u8(2, ot.KAPPA, 16), rng.u64(2)
+    delta[0] |= np.uint64(odd)
     bits = np.unpackbits(delta.view(np.uint8), bitorder="little")
     return ot.OtReceiver(seeds), ot.OtSender(seeds[bits, np.arange(ot.KAPPA)], delta)
 
@@ -34,16 +35,16 @@ def transfers(seed: int) -> tuple[ot.OtReceiver, ot.OtSender]:
 def deal_transfers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let set-ups deal transfers instead of running the base transfers."""
 
-    def dealt(peer: Channel, receiving_site: str) -> tuple[ot.OtReceiver, ot.OtSender]:
+    def dealt(peer: Channel, receiving_site: str, odd: bool = False) -> tuple[ot.OtReceiver, ot.OtSender]:
         key = ("set-up", receiving_site, "")
         peer.gate.counts[key] = number = peer.gate.counts.get(key, 0) + 1
-        return transfers(100 * ord(receiving_site) + number)
+        return transfers(100 * ord(receiving_site) + number, odd)
 
     async def receiver(peer: Channel, *, rng: Rng) -> ot.OtReceiver:
         return dealt(peer, peer.gate.site)[0]
 
-    async def sender(peer: Channel, *, rng: Rng) -> ot.OtSender:
-        return dealt(peer, peer.peer)[1]
+    async def sender(peer: Channel, *, rng: Rng, odd: bool = False) -> ot.OtSender:
+        return dealt(peer, peer.peer, odd)[1]
 
     monkeypatch.setattr(ot, "setup_receiver", receiver)
     monkeypatch.setattr(ot, "setup_sender", sender)

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+import atoll.cli.ask as ask
 import atoll.cli.data as data
 import atoll.cli.demo as demo
 import atoll.cli.job as job
@@ -33,6 +34,7 @@ app.add_typer(job.app, name="job")
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(demo.app, name="demo")
 app.command("predict")(job.predict)
+app.command("ask")(ask.ask)
 app.command("warm")(protocol.compile_kernels)
 
 

@@ -171,8 +171,9 @@ def execute(home: Home, as_: str, load: Callable[[], Job], listen: str, json: bo
         watch.failed(error)
         raise typer.Exit(error.exit_code if json else show_error(error)) from None
     lines = {"result": str(store.path("result.json")), "report": str(store.path("report.html"))}
-    if store.path("scores.csv").exists():
-        lines["scores"] = str(store.path("scores.csv"))
+    for name in ("scores", "answer"):
+        if store.path(f"{name}.csv").exists():
+            lines[name] = str(store.path(f"{name}.csv"))
     watch.finished(lines)
 
 
@@ -210,6 +211,7 @@ def _described(job: Job) -> str:
             f"steps      {' → '.join(step.name for step in steps)}",
             f"protocols  {', '.join(sorted(protocols))}   (`atoll protocol show NAME`: what each site learns)",
             *(line for text in sorted(weak) for line in wrap(text, " " * 11)),
+            *(f"\n{line}" if not line.startswith(" ") else line for step in steps for line in step.says(job)),
         ]
     )
 

@@ -20,7 +20,9 @@ from atoll.node.steps import AnyParams
 
 SiteName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
-Role = Literal["label-holder", "feature-holder"]
+Role = Literal["label-holder", "feature-holder", "asker", "data-holder"]
+HUBS: Mapping[str, str] = {"label-holder": "feature-holder", "asker": "data-holder"}
+"""Who is in the middle of a job's star, and what the others then are."""
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 
 
@@ -28,7 +30,8 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """What one site brings.
 
     Attributes:
-        role: `label-holder` (exactly one) or `feature-holder`.
+        role: `label-holder` (exactly one) and `feature-holder` in jobs that train or score; `asker` (exactly one) and
+            `data-holder` in jobs that answer a question.
         data: the site's own name of its data set.
         id: the id column or columns; they must mean the same at every site, in the same order.
         label: the label holder's column of outcomes, 0 or 1.
@@ -132,16 +135,16 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     @property
     def hub(self) -> str:
-        """The site in the middle of the star: the label holder."""
-        return next(name for name, part in self.sites.items() if part.role == "label-holder")
+        """The site in the middle of the star: the label holder, or the asker."""
+        return next(name for name, part in self.sites.items() if part.role in HUBS)
 
     @property
     def partners(self) -> tuple[str, ...]:
-        """The feature holders in alphabetical order."""
-        return tuple(sorted(name for name, part in self.sites.items() if part.role == "feature-holder"))
+        """The other sites in alphabetical order."""
+        return tuple(sorted(name for name, part in self.sites.items() if part.role not in HUBS))
 
     def peers(self, site: str) -> tuple[str, ...]:
-        """The sites that `site` is linked to: all of them for the label holder, the label holder for the others."""
+        """The sites that `site` is linked to: all of them for the hub, the hub for the others."""
         return self.partners if site == self.hub else (self.hub,)
 
     def to_yaml(self) -> str:
@@ -176,12 +179,7 @@ def check(job: Job, now: datetime | None = None) -> None:
         profiles.require(job.profile)
     except InputError as cause:
         raise ContractError(cause.what, cure=cause.cure) from None
-    roles = [part.role for part in job.sites.values()]
-    if roles.count("label-holder") != 1 or len(roles) < 2:
-        raise InputError(
-            f"the job has {roles.count('label-holder')} label holders among {len(roles)} sites",
-            cure="A job needs exactly one `role: label-holder` and at least one `role: feature-holder`.",
-        )
+    _check_roles(job)
     widths = {name: len(part.ids) for name, part in job.sites.items()}
     if len(set(widths.values())) != 1 or 0 in widths.values():
         raise InputError(f"the sites name different numbers of id columns: {widths}", cure="Name the same key at each.")
@@ -189,6 +187,22 @@ def check(job: Job, now: datetime | None = None) -> None:
         if part.label and part.role != "label-holder":
             raise InputError(f"site {name} holds features but names a label", site=name, cure="Remove `label:` there.")
     check_order(job)
+
+
+def _check_roles(job: Job) -> None:
+    """Refuse roles that make no star, or that the steps have no use for."""
+    from atoll.node.steps import asks
+
+    hub = "asker" if asks(job) else "label-holder"
+    other = HUBS[hub]
+    roles: list[str] = [part.role for part in job.sites.values()]
+    if roles.count(hub) != 1 or len(roles) < 2 or set(roles) != {hub, other}:
+        raise InputError(
+            f"the job has {roles.count(hub)} {hub.replace('-', ' ')}s among {len(roles)} sites"
+            if roles.count(hub) != 1 or len(roles) < 2
+            else f"the job's steps have no use for the roles {', '.join(sorted(set(roles) - {hub, other}))}",
+            cure=f"A job with these steps needs exactly one `role: {hub}` and at least one `role: {other}`.",
+        )
 
 
 def differences(mine: bytes, theirs: bytes, me: str, them: str) -> list[str]:

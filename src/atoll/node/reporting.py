@@ -39,10 +39,17 @@ from atoll.report import (
     write_report,
 )
 
-ROLES = {"label-holder": "label holder", "feature-holder": "feature holder"}
+ROLES = {
+    "label-holder": "label holder",
+    "feature-holder": "feature holder",
+    "asker": "asker",
+    "data-holder": "data holder",
+}
 KEYS = {
     "label-holder": ("label holder", "label_holder", "receiver", "hub"),
     "feature-holder": ("feature holder", "feature_holder", "sender", "partner"),
+    "asker": ("label holder", "asker"),
+    "data-holder": ("feature holder", "partner"),
 }
 """How protocol cards call what a job's roles do in them."""
 
@@ -156,6 +163,7 @@ def report_data(end: Ended) -> ReportData:
         thresholds=_thresholds(work),
         history=_history(work),
         alignment=_alignment(work),
+        answer=state.get("answer"),
         costs=_costs(end.session, end.seconds),
         disclosures=_disclosures(work),
         leakage=_leakage(work),
@@ -178,7 +186,7 @@ def _parties(contract: Contract, work: Work) -> tuple[Party, ...]:
     signatures = {signature.site: signature for signature in contract.signatures}
     table = work.table
     found = []
-    for name, part in sorted(work.job.sites.items(), key=lambda item: (item[1].role != "label-holder", item[0])):
+    for name, part in sorted(work.job.sites.items(), key=lambda item: (item[0] != work.job.hub, item[0])):
         mine = name == work.site and table is not None
         signature = signatures[name]
         found.append(
@@ -266,7 +274,7 @@ def _costs(session: Session, seconds: dict[str, float]) -> tuple[StepCost, ...]:
 def _disclosures(work: Work) -> tuple[Disclosure, ...]:
     protocols = [CONTRACT, BORDER, *(protocol for step in build(work.job) for protocol in step.uses())]
     found = []
-    for name, part in sorted(work.job.sites.items(), key=lambda item: (item[1].role != "label-holder", item[0])):
+    for name, part in sorted(work.job.sites.items(), key=lambda item: (item[0] != work.job.hub, item[0])):
         told = [p.card.reveals[key] for p in protocols for key in KEYS[part.role] if key in p.card.reveals]
         sentences = [_plain(sentence) for card in told for sentence in card if sentence != "Nothing."]
         hidden = [sentence.removeprefix("Not: ") for sentence in sentences if sentence.startswith("Not: ")]

@@ -304,8 +304,11 @@ async def _received(
 
 async def _agree(peer: Channel, circuit: Circuit, n: int, to: Output, seed: bytes) -> bytes:
     """Compare circuits, sizes and outputs, and return the garbler's seed."""
-    await peer.send(Opening(circuit.digest, n, to, seed))  # (1)
+    if seed:  # the garbler speaks first
+        await peer.send(Opening(circuit.digest, n, to, seed))  # (1)
     theirs = await peer.recv(Opening)  # (1)
+    if not seed:
+        await peer.send(Opening(circuit.digest, n, to, seed))  # (1)
     if theirs.circuit != circuit.digest:
         raise ProtocolError(f"{peer.peer} has another circuit", cure="Give both sides the same public parameters.")
     if theirs.instances != n:

@@ -3,6 +3,7 @@
 from atoll.report.build import SECUREBOOST, disclosure, performance
 from atoll.report.model import (
     Alignment,
+    Answered,
     Audit,
     AuditRow,
     Comparison,
@@ -26,6 +27,7 @@ from atoll.report.story import summary_text
 __all__ = [
     "SECUREBOOST",
     "Alignment",
+    "Answered",
     "Audit",
     "AuditRow",
     "Comparison",

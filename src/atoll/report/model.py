@@ -277,6 +277,26 @@ class Comparison(_Part, frozen=True):
     less: bool
 
 
+class Answered(_Part, frozen=True):
+    """A question to several sites and its answer; the rows are at the asker only.
+
+    Attributes:
+        question: In SQL, as the contract has it.
+        plan: The plan in words, a line an entry.
+        minimum: Fewest joined rows of a group that is shown.
+        columns: Names of the answer's columns; empty where this site did not get the answer.
+        rows: The answer as text, one entry a column; numbers are marked by `numeric`.
+        numeric: Which columns hold numbers.
+    """
+
+    question: str
+    plan: tuple[str, ...]
+    minimum: int
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    numeric: tuple[bool, ...] = ()
+
+
 class AuditRow(_Part, frozen=True):
     """All messages of one kind in one direction.
 
@@ -327,6 +347,7 @@ class ReportData(_Part, frozen=True):
         thresholds: This site's own winning thresholds; only at a feature holder.
         history: Training history.
         alignment: Counts.
+        answer: A question to several sites, and its answer.
         costs: Per step, in order.
         disclosures: One per party.
         leakage: One per matrix that this site owns or asked.
@@ -344,6 +365,7 @@ class ReportData(_Part, frozen=True):
     thresholds: tuple[Threshold, ...] = ()
     history: History | None = None
     alignment: Alignment | None = None
+    answer: Answered | None = None
     costs: tuple[StepCost, ...] = ()
     disclosures: tuple[Disclosure, ...] = ()
     leakage: tuple[Leakage, ...] = ()

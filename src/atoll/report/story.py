@@ -54,6 +54,13 @@ def _verdict(before: Performance, after: Performance) -> str:
 
 def _holder_headline(data: ReportData, names: str) -> str:
     site = clean(data.job.site)
+    if data.answer:
+        groups = f"{number(len(data.answer.rows))} row{'s' if len(data.answer.rows) != 1 else ''}"
+        return (
+            f"{site} got the answer to its question, {groups}, over the rows that it has in common with {names}."
+            if data.answer.columns
+            else f"{site} helped to answer a question of {names}. No row of {site} was seen by anyone."
+        )
     if data.thresholds:
         columns = len({threshold.column for threshold in data.thresholds})
         of_columns = f"{columns} of {site}'s columns" if columns > 1 else f"one of {site}'s columns"

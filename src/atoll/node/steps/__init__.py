@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from atoll.core.errors import InputError
 from atoll.node.steps.align import Align, AlignStep
+from atoll.node.steps.ask import Ask, AskStep
 from atoll.node.steps.base import Step, Work
 from atoll.node.steps.bin import Bin, BinStep
 from atoll.node.steps.evaluate import Evaluate, EvaluateStep
@@ -17,9 +18,9 @@ from atoll.node.steps.train import Train, TrainStep
 if TYPE_CHECKING:
     from atoll.node.job import Job
 
-__all__ = ["STEPS", "AnyParams", "Step", "Work", "build", "check_order"]
+__all__ = ["STEPS", "AnyParams", "Step", "Work", "asks", "build", "check_order"]
 
-AnyParams = Align | Split | Bin | Train | Evaluate | Predict
+AnyParams = Align | Split | Bin | Train | Evaluate | Predict | Ask
 
 STEPS: Mapping[type, type[Step[Any]]] = {
     Align: AlignStep,
@@ -28,6 +29,7 @@ STEPS: Mapping[type, type[Step[Any]]] = {
     Train: TrainStep,
     Evaluate: EvaluateStep,
     Predict: PredictStep,
+    Ask: AskStep,
 }
 """Params type to step."""
 
@@ -35,6 +37,11 @@ STEPS: Mapping[type, type[Step[Any]]] = {
 def build(job: Job) -> tuple[Step[Any], ...]:
     """Make the steps of a job, in order."""
     return tuple(STEPS[type(params)](params, len(job.partners)) for params in job.steps)
+
+
+def asks(job: Job) -> bool:
+    """Whether a job answers a question; other jobs train or score."""
+    return any(isinstance(params, Ask) for params in job.steps)
 
 
 def check_order(job: Job) -> None:
@@ -45,6 +52,10 @@ def check_order(job: Job) -> None:
     """
     if not job.steps:
         raise InputError("the job has no steps", cure="Begin with `- step: align`.")
+    if asks(job) and len(job.steps) > 1:
+        raise InputError(
+            "a job that asks has other steps, too", step="ask", cure="Make a job of its own for each question."
+        )
     given: set[str] = set()
     for step in build(job):
         for need in step.needs:

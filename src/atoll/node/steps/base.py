@@ -79,8 +79,8 @@ class Work:
 
     @property
     def labels(self) -> bool:
-        """Whether this site is the label holder."""
-        return self.mine.role == "label-holder"
+        """Whether this site is the job's hub: the label holder, or the asker."""
+        return self.site == self.job.hub
 
 
 class Step(ABC, Generic[P]):
@@ -106,6 +106,10 @@ class Step(ABC, Generic[P]):
 
     def uses(self) -> tuple[Protocol, ...]:
         """The protocols that may send messages while the step runs."""
+        return ()
+
+    def says(self, job: Job) -> tuple[str, ...]:
+        """Lines that people should read before they approve the job, beside the cards of its protocols."""
         return ()
 
     def check(self, work: Work) -> None:

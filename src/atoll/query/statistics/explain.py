@@ -1,0 +1,50 @@
+"""A plan in words, for people to read before anything runs: what each site reads, and what each learns."""
+
+from __future__ import annotations
+
+from atoll.query.statistics.plan import Measure, Plan
+
+_TOTALS = {
+    "count": "number of rows with {}",
+    "sum": "sum of {}",
+    "offset": "sum of {} around a round number near its mean",
+    "square": "sum of squares of {} around the same number",
+}
+
+
+def explain(plan: Plan, asker: str, threshold: int) -> tuple[str, ...]:
+    """Return a plan as lines of text.
+
+    Args:
+        plan: the plan.
+        asker: the site that gets the answer.
+        threshold: fewest rows of a group that is shown.
+    """
+    other = next(site for site in plan.sites if site != asker)
+    lines = []
+    for site in plan.sites:
+        lines.append(f"{site} computes on its own rows, and nothing of it leaves in the clear:")
+        lines += [f"  only rows where {_plain(sql)}" for owner, sql in plan.filters if owner == site]
+        if plan.group_site == site:
+            lines.append(f"  groups by {', '.join(map(_plain, plan.groups))}")
+        lines += [f"  {_total(measure)}" for measure in plan.of(site)]
+        if lines[-1].endswith(":"):
+            lines.append("  which rows there are")
+    shown = f"for each group with at least {threshold} joined rows" if plan.groups else f"if {threshold} rows join"
+    totals = ", ".join(["the number of joined rows", *map(_total, plan.measures[1:])])
+    lines += [f"{asker} learns, {shown}: {totals}.", f"{asker} does not learn which rows join."]
+    if plan.group_site == other:
+        lines.append(f"{asker} learns the names of the groups that have at least {threshold} rows at {other}.")
+    lines += [
+        f"{other} learns how many ids {asker} has; not which rows join, nor how many, nor the answer.",
+        f"{asker} learns how many ids {other} has.",
+    ]
+    return tuple(lines)
+
+
+def _total(measure: Measure) -> str:
+    return _TOTALS[measure.total].format(_plain(measure.sql))
+
+
+def _plain(sql: str) -> str:
+    return sql.replace('"', "")
