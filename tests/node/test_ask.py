@@ -42,7 +42,7 @@ def pooled(folder: Path, sql: str, minimum: int) -> list[tuple[Any, ...]]:
 
     with duckdb.connect() as connection:
         for name in ("bank", "shop"):
-            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM '{folder / name}.csv'")
+            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM '{folder / name}.csv'")  # noqa: S608
         rows = connection.execute(sql.replace(" order by", f" having count(*) >= {minimum} order by")).fetchall()
     return [tuple(row) for row in rows]
 
