@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from atoll.core.errors import InputError
+from atoll.cli import app
+from atoll.core.errors import ContractError, InputError
 from atoll.node.job import Job, check
 from atoll.node.steps import build
 from atoll.notebook.simulation import simulate
-from tests.node.sites import Sites, tables
+from tests.node.sites import Sites, document, tables
 
 SQL = (
     "select s.region, count(*) as n, avg(b.age) as age, sum(s.visits) as visits, stddev(b.income) as spread "
@@ -26,6 +28,7 @@ def question(sql: str = SQL, **changes: Any) -> dict[str, Any]:
         "name": "regions",
         "purpose": "learn how customers differ between regions",
         "expires": "2099-12-31",
+        "profile": "hidden-intersection",
         "sites": {
             "bank": {"role": "asker", "data": "people", "id": "id"},
             "shop": {"role": "data-holder", "data": "people", "id": "id"},
@@ -102,7 +105,10 @@ def test_in_a_notebook_small_groups_and_small_joins_stay_closed(tmp_path: Path) 
     ("change", "words"),
     [
         ({"steps": [{"step": "ask", "sql": "select count(*) from bank join other using (id)"}]}, "the job's sites are"),
-        ({"steps": [{"step": "align"}, {"step": "ask", "sql": SQL}]}, "has other steps, too"),
+        (
+            {"profile": "secure", "steps": [{"step": "align"}, {"step": "ask", "sql": SQL}]},
+            "has other steps, too",
+        ),
         (
             {
                 "sites": {
@@ -112,13 +118,37 @@ def test_in_a_notebook_small_groups_and_small_joins_stay_closed(tmp_path: Path) 
             },
             "0 askers among 2 sites",
         ),
-        ({"steps": [{"step": "align"}]}, "0 label holders"),
+        ({"profile": "secure", "steps": [{"step": "align"}]}, "0 label holders"),
     ],
 )
 def test_jobs_that_ask_wrongly_are_refused(change: dict[str, Any], words: str) -> None:
     job = Job.of(question(**change))
     with pytest.raises(InputError, match=words):
         read_by_a_person(job)
+
+
+def test_the_profile_rules_out_steps_that_show_who_is_in_common() -> None:
+    job = Job.of(document(profile="hidden-intersection"))
+    with pytest.raises(ContractError, match="step align shows which rows are in common"):
+        check(job)
+
+
+def test_a_question_becomes_a_job_at_the_command_line(tmp_path: Path) -> None:
+    out = tmp_path / "question.yaml"
+    words = ["ask", SQL, "--data", "bank=people:id", "--data", "shop=people:id", "--asker", "bank"]
+    done = CliRunner().invoke(app, [*words, "--purpose", "learn about regions", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "bank does not learn which rows join." in done.output
+    assert "shop computes on its own rows" in done.output
+    job = Job.load(out)
+    check(job)
+    assert (job.profile, job.hub, job.sites["shop"].role) == ("hidden-intersection", "bank", "data-holder")
+    for wrong, said in (
+        (["--data", "bank=people:id", "--asker", "shop"], "brings no data"),
+        (["--data", "bank", "--asker", "bank"], "is not SITE=DATASET:ID"),
+    ):
+        done = CliRunner().invoke(app, ["ask", SQL, *wrong, "--purpose", "learn about regions", "--out", str(out)])
+        assert said in str(done.exception)
 
 
 def read_by_a_person(job: Job) -> list[str]:

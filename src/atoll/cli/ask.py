@@ -33,7 +33,8 @@ def ask(
         raise InputError(f"--asker {asker} brings no data", cure=f"Add --data {asker}=DATASET:ID.")
     expires = (datetime.now(UTC) + timedelta(days=DAYS)).date().isoformat()
     steps = [{"step": "ask", "sql": sql, "minimum": minimum}]
-    job = Job.of({"name": name, "purpose": purpose, "expires": expires, "sites": sites, "steps": steps})
+    head = {"name": name, "purpose": purpose, "expires": expires, "profile": "hidden-intersection"}
+    job = Job.of({**head, "sites": sites, "steps": steps})
     check(job)
     lines = [line for step in build(job) for line in step.says(job)]
     out.write_text(job.to_yaml(), encoding="utf-8")

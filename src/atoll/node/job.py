@@ -167,7 +167,7 @@ def check(job: Job, now: datetime | None = None) -> None:
         ContractError: it has no purpose, has expired, or names an unknown or unavailable profile.
         InputError: its sites or steps do not fit together.
     """
-    from atoll.node.steps import check_order
+    from atoll.node.steps import build, check_order
     from atoll.privacy import profiles
 
     today = (now or datetime.now(UTC)).date()
@@ -179,6 +179,13 @@ def check(job: Job, now: datetime | None = None) -> None:
         profiles.require(job.profile)
     except InputError as cause:
         raise ContractError(cause.what, cure=cause.cure) from None
+    for step in build(job):
+        if job.profile == "hidden-intersection" and not step.hides_rows:
+            raise ContractError(
+                f"step {step.name} shows which rows are in common, which the profile {job.profile!r} rules out",
+                step=step.name,
+                cure="Choose the profile 'secure', or ask for totals only: `step: ask`.",
+            )
     _check_roles(job)
     widths = {name: len(part.ids) for name, part in job.sites.items()}
     if len(set(widths.values())) != 1 or 0 in widths.values():

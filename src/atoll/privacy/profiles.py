@@ -228,9 +228,13 @@ _ALL = (
         _MEDIUM,
         _HIGH,
         _NOT_NEEDED,
-        ("Even membership in the common set stays hidden; work is done on secret shares.",),
+        (
+            "Even membership in the common set stays hidden; work is done on secret shares.",
+            "The result is exact and opened only over enough rows; whoever receives it may draw conclusions from it.",
+            "Every site follows the protocol and may be curious; sites do not pool what they see.",
+        ),
         ("secure-fl", "mpc"),
-        missing="the intersection whose result stays secret-shared",
+        available=True,
     ),
     Profile(
         "attested",

@@ -2,8 +2,7 @@
 
 Grouping site, ids X, groups g, values v                   Other site, ids Y, values w
 (1) both tell what goes with the totals; the grouping site tells the number of groups
-(2) `circuit-intersection`: bins with shares of the bit m of each bin, and of w there
-(3) `masked-values`: shares of m, m·v and m·w for every bin
+(2), (3) `hidden-rows`: for every bin shares of the bit m whether it holds a common id, of m·v and of m·w
 (4) `masked-values`: for each group, its bits over the bins times the other site's shares; both add up
 (5) `garbled-circuit`: opens each group's totals to the asker where enough rows have been counted, and zeros elsewhere
 """
@@ -25,7 +24,7 @@ from atoll.core.protocol import Card, Protocol
 from atoll.crypto import circuit_words
 from atoll.crypto.boolean_circuit import Builder, Circuit
 from atoll.crypto.random import Rng
-from atoll.protocols import circuit_intersection, garbled_circuit, hidden_table, masked_values, oblivious_transfer
+from atoll.protocols import garbled_circuit, hidden_rows, masked_values
 
 MOST_GROUPS = 256
 AT_ONCE = 1 << 21
@@ -154,48 +153,47 @@ async def _grouping(
 ) -> Words:
     """Share the totals as the grouping site, (groups, 1 + v + w)."""
     theirs = question.words[1] if question.groups_at == "asker" else question.words[0]
-    choose = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
-    hold = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
-    stock = hidden_table.Chooser(choose, rng.spawn())
+    tools = await hidden_rows.receiver_tools(peer, rng=rng.spawn())
     ids = _hidden_ids(side, rng)
-    binned = await circuit_intersection.receiver(peer, ids, words=theirs, rng=rng, stock=stock, context=context)  # (2)
-    own = binned.spread(np.concatenate((np.ones((len(ids), 1), np.int64), side.values), axis=1))
-    values = np.concatenate((own, binned.payload), axis=1)
-    mine = await masked_values.holder(peer, binned.bits, values, ot=hold, rng=rng)  # (3)
-    mine[:, own.shape[1] :] += await masked_values.partner(peer, binned.bits, theirs, ot=choose, rng=rng)
-    if groups == 1:
+    rows = await hidden_rows.receiver(
+        peer, ids, side.values, others=theirs, tools=tools, rng=rng, context=context
+    )  # (2), (3)
+    mine = _side_by_side(rows)
+    if groups == 1 or rows.own is None:
         return _added(mine, 1)
     group = np.full(len(mine), -1, np.int64)
-    group[binned.rows >= 0] = side.group[binned.rows[binned.rows >= 0]]
+    group[rows.own >= 0] = side.group[rows.own[rows.own >= 0]]
     totals = np.empty((groups, mine.shape[1]), np.uint64)
     for part in _groups_at_once(groups, len(mine)):
         inside = group == np.arange(part.start, part.stop)[:, np.newaxis]
         bits = inside.astype(np.uint8).reshape(-1)
-        routed = await masked_values.partner(peer, bits, mine.shape[1], ot=choose, rng=rng)  # (4)
+        routed = await masked_values.partner(peer, bits, mine.shape[1], ot=tools.receiving, rng=rng)  # (4)
         totals[part] = await offload(_added, routed, len(inside)) + inside.astype(np.uint64) @ mine
     return totals
 
 
 async def _other(peer: Channel, side: Side, question: Question, groups: int, rng: Rng, context: Sequence[str]) -> Words:
     """Share the totals as the other site."""
-    theirs = 1 + (question.words[0] if question.groups_at == "asker" else question.words[1])
-    hold = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
-    choose = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
-    stock = hidden_table.Owner(hold, rng.spawn())
+    theirs = question.words[0] if question.groups_at == "asker" else question.words[1]
+    tools = await hidden_rows.sender_tools(peer, rng=rng.spawn())
     ids = _hidden_ids(side, rng)
-    shares = await circuit_intersection.sender(peer, ids, side.values, rng=rng, stock=stock, context=context)  # (2)
-    words = theirs + side.values.shape[1]
-    mine = await masked_values.partner(peer, shares.bits, words, ot=choose, rng=rng)  # (3)
-    mine[:, theirs:] += await masked_values.holder(peer, shares.bits, shares.payload, ot=hold, rng=rng)
+    mine = _side_by_side(
+        await hidden_rows.sender(peer, ids, side.values, others=theirs, tools=tools, rng=rng, context=context)
+    )  # (2), (3)
     if groups == 1:
         return _added(mine, 1)
-    totals = np.empty((groups, words), np.uint64)
+    totals = np.empty((groups, mine.shape[1]), np.uint64)
     for part in _groups_at_once(groups, len(mine)):
         count = part.stop - part.start
         none = np.zeros(count * len(mine), np.uint8)
-        routed = await masked_values.holder(peer, none, np.tile(mine, (count, 1)), ot=hold, rng=rng)  # (4)
+        routed = await masked_values.holder(peer, none, np.tile(mine, (count, 1)), ot=tools.sending, rng=rng)  # (4)
         totals[part] = await offload(_added, routed, count)
     return totals
+
+
+def _side_by_side(rows: hidden_rows.Rows) -> Words:
+    """Return the shares of members and of both sites' values, (m, 1 + v + w)."""
+    return np.concatenate((rows.members[:, np.newaxis], rows.receiver, rows.sender), axis=1)
 
 
 def _added(routed: Words, groups: int) -> Words:
@@ -242,8 +240,8 @@ PROTOCOL = Protocol(
     version=1,
     title="Totals by group over a join that nobody sees",
     card=Card(
-        source="Composition of `circuit-intersection` (Pinkas, Schneider, Tkachenko, Yanai, EUROCRYPT 2019), products "
-        "with bits by transfers (Gilboa, CRYPTO 1999), and a garbled circuit for the threshold.",
+        source="Composition of `hidden-rows`, products with bits by transfers (Gilboa, CRYPTO 1999), and a garbled "
+        "circuit for the threshold.",
         security="Semi-honest, 2 parties, computational 128 bits, as the protocols that it uses.",
         inputs="Both: n ids without duplicates, which rows may count, and v values of 64 bits for each row. The "
         "grouping site: the group of each row, at most 256 groups.",
@@ -262,7 +260,7 @@ PROTOCOL = Protocol(
                 "Not: which rows join, how many, any total.",
             ),
         },
-        cost="With m = 1.27 n bins, W = 1 + v + w totals, k groups: `circuit-intersection`, 16 W bytes a bin, from two "
+        cost="With m = 1.27 n bins, W = 1 + v + w totals, k groups: `hidden-rows`, from two "
         "groups on 8 W k bytes a bin; 9 kB for each group and total at the end.",
         fails="ProtocolError when sites differ in job, columns, sizes or circuit, and as the protocols that it uses; "
         "InputError on own duplicates or too many ids.",
@@ -275,10 +273,5 @@ PROTOCOL = Protocol(
     ),
     roles={"asker": asker, "partner": partner},
     messages=(Outline,),
-    uses=(
-        circuit_intersection.PROTOCOL,
-        masked_values.PROTOCOL,
-        garbled_circuit.PROTOCOL,
-        oblivious_transfer.PROTOCOL,
-    ),
+    uses=(hidden_rows.PROTOCOL, masked_values.PROTOCOL, garbled_circuit.PROTOCOL),
 )

@@ -41,6 +41,7 @@ class AskStep(Step[Ask]):
     name = "ask"
     title = "Answer the question"
     gives = ("answer",)
+    hides_rows = True
 
     def uses(self) -> tuple[Protocol, ...]:
         """Totals over a hidden join."""

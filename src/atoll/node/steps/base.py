@@ -91,6 +91,7 @@ class Step(ABC, Generic[P]):
         partners: how many sites the job has beside its hub.
 
     Attributes:
+        hides_rows: whether no site learns which rows are in common.
         leaves: files in the job's folder from which `resume` can put back what `run` gave; None where a job that
             was cut off runs the step again.
     """
@@ -100,6 +101,7 @@ class Step(ABC, Generic[P]):
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ()
     leaves: ClassVar[tuple[str, ...] | None] = None
+    hides_rows: ClassVar[bool] = False
 
     def __init__(self, params: P, partners: int = 1) -> None:
         self.params, self.partners = params, partners
