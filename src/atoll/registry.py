@@ -8,6 +8,7 @@ from importlib import import_module
 from atoll.core.protocol import Protocol
 
 PROTOCOL_MODULES = (
+    "atoll.protocols.bucketed_intersection",
     "atoll.protocols.ecdh_intersection",
     "atoll.protocols.fixed_matrix_product.protocol",
     "atoll.protocols.fixed_matrix_product.to_owner",
@@ -16,6 +17,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.oblivious_choice",
     "atoll.protocols.oblivious_transfer",
     "atoll.protocols.silent_vole",
+    "atoll.protocols.transfer_check",
     "atoll.protocols.vole_intersection",
     "atoll.protocols.vole_oprf",
     "atoll.learn.vertical.trees.predict",

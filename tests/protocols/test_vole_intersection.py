@@ -196,9 +196,9 @@ async def _repeating(peer: Channel, item: bytes) -> None:
     public, shape = oprf._Public.of(opening.seed, opening.context), okvs.Shape(opening.size)
     transfers = await oblivious_transfer.setup_sender(peer, rng=seeded_rng(3))
     kept = await silent_vole.sender(peer, shape.words, words=1, ot=transfers, rng=seeded_rng(4))
-    found = oprf._placed([item], public, shape)
+    found = oprf._placed([item], public, shape, False)
     encoded = await peer.recv(oprf.Encoded, words=(shape.words, 1))
-    tag = oprf._hashed(found, oprf._evaluate(found, encoded.words, kept), public)
+    tag = oprf._hashed(found, oprf._evaluate(found.places, encoded.words, kept), public, bytes(16))
     await peer.send(psi.Tags(psi._cut(np.concatenate((tag, tag)), np.arange(2), 10)))
 
 
