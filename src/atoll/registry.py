@@ -42,6 +42,7 @@ def kernels() -> Mapping[str, Callable[[], None]]:
 
 
 KERNEL_MODULES = (
+    "atoll.align.packed",
     "atoll.crypto.bit_transpose",
     "atoll.crypto.choice_pads",
     "atoll.crypto.expand_convolute",
@@ -54,6 +55,7 @@ KERNEL_MODULES = (
     "atoll.crypto.ring",
     "atoll.crypto.ristretto",
     "atoll.crypto.tmmo",
+    "atoll.data.buckets",
     "atoll.learn.vertical.trees.kernels",
     "atoll.protocols.fixed_matrix_product.kernels",
     "atoll.protocols.vole_intersection",
