@@ -254,22 +254,22 @@ class _Run:
     async def all(self, one: Callable[[_Bucket], Awaitable[None]]) -> None:
         """Do `one` for every bucket, on two lanes."""
 
-        async def lane(number: int) -> None:
+        async def lane(number: int, rng: Rng) -> None:
             channel = self.peer.sub(f"lane {number}")
             for bucket in range(number, self.buckets, LANES):
-                taken = await offload(self._take, bucket, channel)
+                taken = await offload(self._take, bucket, channel, rng.spawn())
                 await one(taken)
                 self.told(len(taken.rows))
 
-        await _together([lane(number) for number in range(min(LANES, self.buckets))])
+        await _together([lane(number, self.rng.spawn()) for number in range(min(LANES, self.buckets))])
 
-    def _take(self, number: int, channel: Channel) -> _Bucket:
+    def _take(self, number: int, channel: Channel, rng: Rng) -> _Bucket:
         options, each = self.options, self.mine_each
         hashed, rows = self.store.take(number, self.buckets, options.duplicates, each)
         if len(hashed) > each:
             raise ProtocolError("a bucket overflows, which happens once in 2^40 runs", cure="Run again.")
         arguments = {
-            "rng": self.rng.spawn(),
+            "rng": rng,
             "context": (*options.context, f"bucket {number} of {self.buckets}"),
             "largest": self.theirs_each,
             "size": each,
@@ -286,7 +286,7 @@ async def _receiving(
     for peer in peers.values():
         await peer.send(Start(key, domain, options.security))  # (1)
     with _store(options) as store:
-        yield await _counted(list(peers.values()), ids, key, store, rng, options)
+        yield await _counted(list(peers.values()), ids, key, store, rng, options, first=True)
 
 
 @asynccontextmanager
@@ -301,7 +301,7 @@ async def _sending(peer: Channel, ids: Ids, rng: Rng, options: Options) -> Async
     if len(start.key) != 16:
         raise ProtocolError(f"{peer.peer} sent a key of {len(start.key)} bytes")
     with _store(options) as store:
-        (run,) = await _counted([peer], ids, start.key, store, rng, options)
+        (run,) = await _counted([peer], ids, start.key, store, rng, options, first=False)
         yield run
 
 
@@ -310,9 +310,10 @@ def _store(options: Options) -> Buckets:
 
 
 async def _counted(
-    peers: Sequence[Channel], ids: Ids, key: bytes, store: Buckets, rng: Rng, options: Options
+    peers: Sequence[Channel], ids: Ids, key: bytes, store: Buckets, rng: Rng, options: Options, *, first: bool
 ) -> list[_Run]:
-    """(2): hash all ids, and exchange their number with each peer."""
+    """(2): hash all ids, and exchange their number with each peer; the receiver tells its own first."""
+    heard = asyncio.Event()
     known = len(ids) if isinstance(ids, Sequence) else 0
     filling = asyncio.ensure_future(offload(_fill, store, ids, key, options.security))
 
@@ -325,6 +326,8 @@ async def _counted(
                 for peer in peers:
                     await peer.send(Count(store.rows, False))  # (2)
         await filling
+        if not first:
+            await heard.wait()
         for peer in peers:
             await peer.send(Count(store.rows, True))  # (2)
         return store.rows
@@ -334,6 +337,7 @@ async def _counted(
             pass
         if not 0 <= count.rows <= options.largest:
             raise ProtocolError(f"the peer announces {count.rows:,} ids, at most {options.largest:,} are allowed")
+        heard.set()
         return count.rows
 
     try:
