@@ -59,7 +59,9 @@ def ours(report: Report, folder: Path, n: int, security: str, limit: float) -> f
     a, b = values["a"].value, values["b"].value
     seconds, sent = max(a["seconds"], b["seconds"]), a["bytes"]
     what = f"{n:,} × {n:,} ids" + (", malicious" if security == "malicious" else "")
-    notes = f"2 processes, TLS, files; processor time {a['cpu'] + b['cpu']:.1f} s, reading and hashing {a['read']:.1f} s"
+    notes = (
+        f"2 processes, TLS, files; processor time {a['cpu'] + b['cpu']:.1f} s, reading and hashing {a['read']:.1f} s"
+    )
     peers = others(folder, n) if security == "semi-honest" else {}
     best = min(peers, key=lambda name: peers[name][0], default="")
     told = ", ".join(f"{name} {text}" for name, (_, text) in peers.items())
@@ -139,9 +141,7 @@ def others(folder: Path, n: int) -> dict[str, tuple[float, str]]:
             found[f"SPU {protocol}"] = peer(SPU, command, folder, n)
     if n <= OPENMINED:
         port = str(free_ports(1)[0])
-        command = {
-            role: ["bench/peers/psi_openmined.py", role, str(folder), port] for role in ("server", "client")
-        }
+        command = {role: ["bench/peers/psi_openmined.py", role, str(folder), port] for role in ("server", "client")}
         found["OpenMined"] = peer(OPENMINED_PSI, command, folder, n)
     return found
 
@@ -180,9 +180,7 @@ async def site(role: str, home: str, folder: Path, security: str) -> dict[str, f
         start, cpu = time.perf_counter(), time.process_time()
         ids = packed_keys(stream_ids(folder / f"{role}.parquet", ("id",)))
         align = bucketed_intersection.receive_rows if role == "a" else bucketed_intersection.send_rows
-        found = await align(
-            channel, ids, rng=Rng.system(), folder=folder, progress=told, security=security
-        )
+        found = await align(channel, ids, rng=Rng.system(), folder=folder, progress=told, security=security)
         np.save(folder / f"rows-{role}.npy", found.rows())
         seconds = time.perf_counter() - start
         await link.close()

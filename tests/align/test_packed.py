@@ -18,7 +18,9 @@ def texts(values: list[str]) -> Texts:
 
 
 plain = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=9)
-wild = st.one_of(plain, plain.map(lambda v: v + " "), st.text(min_size=1, max_size=6), st.sampled_from(["\x1c", "ﬁ", "ß"]))
+wild = st.one_of(
+    plain, plain.map(lambda v: v + " "), st.text(min_size=1, max_size=6), st.sampled_from(["\x1c", "ﬁ", "ß"])
+)
 
 
 def same(columns: list[list[str]], kinds: tuple[str, ...]) -> None:
@@ -32,7 +34,9 @@ def same(columns: list[list[str]], kinds: tuple[str, ...]) -> None:
     assert pack_batch([texts(column) for column in columns], kinds).items() == want
 
 
-@given(rows=st.lists(st.tuples(plain, plain), max_size=6), kinds=st.tuples(*[st.sampled_from(["text", "caseless"])] * 2))
+@given(
+    rows=st.lists(st.tuples(plain, plain), max_size=6), kinds=st.tuples(*[st.sampled_from(["text", "caseless"])] * 2)
+)
 def test_plain_ids(rows: list[tuple[str, str]], kinds: tuple[str, str]) -> None:
     same([[a for a, _ in rows], [b for _, b in rows]], kinds)
 
@@ -42,7 +46,9 @@ def test_ids_that_are_not_plain(values: list[str], kind: str) -> None:
     same([values], (kind,))
 
 
-@pytest.mark.parametrize("bad", ["", "  ", "123", "0086138001380", "+86 138", "8613800138000 ", "86-138-0013", "a234567"])
+@pytest.mark.parametrize(
+    "bad", ["", "  ", "123", "0086138001380", "+86 138", "8613800138000 ", "86-138-0013", "a234567"]
+)
 def test_phones(bad: str) -> None:
     same([["8613800138000", "1234567"]], ("phone",))
     same([["8613800138000", bad]], ("phone",))

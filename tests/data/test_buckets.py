@@ -26,7 +26,7 @@ def hashes(n: int, words: int = 2, seed: int = 1) -> np.ndarray:
 def test_every_row_is_in_one_bucket(disk: bool, sizes: list[int], words: int, of: int) -> None:
     batches = [hashes(n, words, seed) for seed, n in enumerate(sizes)]
     rows = np.concatenate([np.zeros((0, words), np.uint64), *batches])
-    with pytest.MonkeyPatch.context() as patch, Buckets(words, Path("/tmp") if disk else None) as store:  # noqa: S108
+    with pytest.MonkeyPatch.context() as patch, Buckets(words, Path("/tmp") if disk else None) as store:
         patch.setattr(buckets, "BATCH", 30)
         for batch in batches:
             store.add(batch)

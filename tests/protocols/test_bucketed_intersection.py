@@ -73,11 +73,18 @@ def test_conformance(monkeypatch: pytest.MonkeyPatch) -> None:
     check_protocol(
         ProtocolCheck(
             protocol=psi.PROTOCOL,
-            cases=[(ids(0, 45), ids(30, 50)), (ids(0, 6), ids(3, 8)), ([], ids(0, 50)), ([], []), (ids(0, 1), ids(0, 1))],
+            cases=[
+                (ids(0, 45), ids(30, 50)),
+                (ids(0, 6), ids(3, 8)),
+                ([], ids(0, 50)),
+                ([], []),
+                (ids(0, 1), ids(0, 1)),
+            ],
             first=first,
             second=second,
             reference=lambda case: (set(case[0]) & set(case[1]),) * 2,
             max_bytes=cost,
+            faults_at=1,
         )
     )
 

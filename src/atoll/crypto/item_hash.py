@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class Texts:
     def items(self) -> list[bytes]:
         """Return the texts as objects; for few of them."""
         whole = self.text.tobytes()
-        return [whole[lo:hi] for lo, hi in zip(self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True)]
+        return [whole[lo:hi] for lo, hi in pairwise(self.starts.tolist())]
 
 
 def hash_items(items: Sequence[bytes], key: bytes) -> U64:
@@ -95,8 +95,7 @@ def digest_texts(texts: Texts, key: bytes) -> U64:
         key: 16 bytes that both sides know.
     """
     begun, whole, out = hashlib.sha256(key), texts.text.data, bytearray()
-    starts = texts.starts.tolist()
-    for lo, hi in zip(starts[:-1], starts[1:], strict=True):
+    for lo, hi in pairwise(texts.starts.tolist()):
         one = begun.copy()
         one.update(whole[lo:hi])
         out += one.digest()

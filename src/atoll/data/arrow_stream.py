@@ -118,7 +118,9 @@ def _column(array: Any, kind: type[Any], offset: int, length: int) -> Texts:
     lo, hi = int(starts[0]), int(starts[-1])
     text = np.zeros((hi - lo) // 8 * 8 + 16, np.uint8)
     if hi > lo:
-        text[: hi - lo] = np.ctypeslib.as_array(ctypes.cast(array.buffers[2], ctypes.POINTER(ctypes.c_uint8)), (hi,))[lo:]
+        text[: hi - lo] = np.ctypeslib.as_array(ctypes.cast(array.buffers[2], ctypes.POINTER(ctypes.c_uint8)), (hi,))[
+            lo:
+        ]
     return Texts(text, starts.astype(np.int64) - lo)
 
 

@@ -222,9 +222,9 @@ def _sort(hashed: U64, first: int, starts: NDArray[np.uint32], records: U64) -> 
         starts[b] += starts[b - 1]
     free = starts[:-1].copy()
     for i in range(hashed.shape[0]):
-        b = np.int64(hashed[i, 1] >> shift)
-        at = np.int64(free[b])
-        free[b] += np.uint32(1)
+        fine = np.int64(hashed[i, 1] >> shift)
+        at = np.int64(free[fine])
+        free[fine] += np.uint32(1)
         for w in range(words):
             records[at, w] = hashed[i, w]
         records[at, words] = np.uint64(first + i)

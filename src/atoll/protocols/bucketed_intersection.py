@@ -130,9 +130,7 @@ async def receiver(peer: Channel, ids: Ids, *, rng: Rng, **options: Any) -> Matc
     return (await receive_from_all({"": peer}, ids, rng=rng, **options))[""]
 
 
-async def receive_from_all(
-    peers: Mapping[str, Channel], ids: Ids, *, rng: Rng, **options: Any
-) -> dict[str, Matches]:
+async def receive_from_all(peers: Mapping[str, Channel], ids: Ids, *, rng: Rng, **options: Any) -> dict[str, Matches]:
     """Be the receiver towards several senders at once; arguments as of `receiver`.
 
     Args:
@@ -279,9 +277,7 @@ class _Run:
 
 
 @asynccontextmanager
-async def _receiving(
-    peers: Mapping[str, Channel], ids: Ids, rng: Rng, options: Options
-) -> AsyncIterator[list[_Run]]:
+async def _receiving(peers: Mapping[str, Channel], ids: Ids, rng: Rng, options: Options) -> AsyncIterator[list[_Run]]:
     key, domain = rng.bytes(16), context_hash(options.context)
     for peer in peers.values():
         await peer.send(Start(key, domain, options.security))  # (1)
@@ -351,9 +347,7 @@ async def _counted(
         options.progress(done[0], mine * (1 + len(peers)))
 
     options.progress(mine, mine * (1 + len(peers)))
-    return [
-        _Run(peer, store, theirs, options, rng.spawn(), told) for peer, theirs in zip(peers, others, strict=True)
-    ]
+    return [_Run(peer, store, theirs, options, rng.spawn(), told) for peer, theirs in zip(peers, others, strict=True)]
 
 
 def _fill(store: Buckets, ids: Ids, key: bytes, security: Security) -> None:
@@ -415,8 +409,8 @@ PROTOCOL = Protocol(
     version=1,
     title="Set intersection of any size, from disk, bucket by bucket",
     card=Card(
-        source="`vole-intersection` for each bucket; cutting by a hash and filling up to a common size: Pinkas, Schneider "
-        "and Zohner, ACM TOPS 2018 (eprint 2016/930), section 6; Chernoff's bound for the size.",
+        source="`vole-intersection` for each bucket; cutting by a hash and filling up to a common size: Pinkas, "
+        "Schneider and Zohner, ACM TOPS 2018 (eprint 2016/930), section 6; Chernoff's bound for the size.",
         security="As `vole-intersection`, semi-honest by default, malicious where both sides ask for it. Sizes of "
         "buckets are functions of nx and ny; a bucket overflows with probability below 2^-40, which ends the run. "
         "False matches below 2^-40 in each bucket of 2^20 ids, and so below 2^-40 · buckets in all.",
@@ -433,8 +427,9 @@ PROTOCOL = Protocol(
                 "With `receive_rows`: which of its own ids are common, as of `intersection-result`.",
             ),
         },
-        cost="Bytes: about 11 nx + 10 ny and 1 % for filling up, 300 kB for each bucket of 2^20; malicious 22 nx + 16 ny. "
-        "Disk: 24 bytes a row for hashes (malicious 40), 8 for each result. Memory: that of two buckets, about 0.6 GB.",
+        cost="Bytes: about 11 nx + 10 ny and 1 % for filling up, 300 kB for each bucket of 2^20; malicious 22 nx + 16 "
+        "ny. Disk: 24 bytes a row for hashes (malicious 40), 8 for each result. Memory: that of two buckets, about "
+        "0.6 GB.",
         fails="ProtocolError when sites differ in job, columns or security, sizes exceed the limit, and as of "
         "`vole-intersection`; InputError on own duplicates if they are refused, and when the disk is full.",
         assurance="tested",

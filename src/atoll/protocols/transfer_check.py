@@ -97,9 +97,9 @@ PROTOCOL = Protocol(
     version=1,
     title="A receiver of correlated transfers shows that it chose consistently",
     card=Card(
-        source="Roy, SoftSpokenOT, CRYPTO 2022 (eprint 2022/192), consistency check by a universal hash of the columns, "
-        "for the repetition code (the extension of Ishai, Kilian, Nissim and Petrank); the same check over bits: Orrù, "
-        "Orsini and Scholl, CT-RSA 2017 (eprint 2016/933). The hash is a polynomial over GF(2^128).",
+        source="Roy, SoftSpokenOT, CRYPTO 2022 (eprint 2022/192), consistency check by a universal hash of the "
+        "columns, for the repetition code (the extension of Ishai, Kilian, Nissim and Petrank); the same check over "
+        "bits: Orrù, Orsini and Scholl, CT-RSA 2017 (eprint 2016/933). The hash is a polynomial over GF(2^128).",
         security="Malicious receiver, with a malicious sender learning nothing. A receiver that deviates in k columns "
         "passes with probability 2^-k + n / 2^135, and then knows k bits of delta, whose other bits stay uniform. The "
         "base transfers of `oblivious-transfer` are endemic: a corrupt site may choose its own base strings.",

@@ -252,10 +252,10 @@ PROTOCOL = Protocol(
             ),
             "sender": ("The number nx of the receiver's ids.",),
         },
-        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 10 to 12 ny, and 300 kB; malicious 22 nx + 16 ny. A second or so for 10^6 ids at "
-        "each site, on one core each.",
-        fails="ProtocolError when sites differ in job, columns or security, sizes exceed the limit, a message has another size, "
-        "or a tag is repeated; InputError on own duplicates.",
+        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 10 to 12 ny, and 300 kB; malicious 22 nx + 16 ny. A "
+        "second or so for 10^6 ids at each site, on one core each.",
+        fails="ProtocolError when sites differ in job, columns or security, sizes exceed the limit, a message has "
+        "another size, or a tag is repeated; InputError on own duplicates.",
         assurance="tested",
         notes=(
             "A malicious site can put in ids that it does not have, in either form. The malicious form bounds their "

@@ -268,9 +268,7 @@ def _placed(ids: Ids, public: _Public, shape: okvs.Shape, malicious: bool) -> _F
     return _Found(places, keys[places.order])
 
 
-def _encoded(
-    ids: Ids, public: _Public, shape: okvs.Shape, words: int, malicious: bool
-) -> tuple[_Found, Words]:
+def _encoded(ids: Ids, public: _Public, shape: okvs.Shape, words: int, malicious: bool) -> tuple[_Found, Words]:
     found = _placed(ids, public, shape, malicious)
     hashed = found.places.hashed
     try:
@@ -327,10 +325,11 @@ PROTOCOL = Protocol(
     card=Card(
         source="Rindal and Schoppmann, EUROCRYPT 2021; Raghuraman and Rindal, ACM CCS 2022 (eprint 2022/320), "
         "semi-honest form with subfield words, or the malicious form of the former's section 3.",
-        security="Semi-honest by default, 2 parties, computational 128 bits: what `silent-vole` rests on, and fixed-key "
-        "AES as a correlation-robust hash. Words of 64 bits up to 2^24 ids of the receiver, 128 beyond: an id of the "
-        "sender meets an unused key of the store with a probability below 2^-40 in all. Malicious where both sides ask "
-        "for it: `silent-vole` checked, words of 128 bits, a common coin in F, SHA-256 as a random oracle for ids and F.",
+        security="Semi-honest by default, 2 parties, computational 128 bits: what `silent-vole` rests on, and "
+        "fixed-key AES as a correlation-robust hash. Words of 64 bits up to 2^24 ids of the receiver, 128 beyond: an "
+        "id of the sender meets an unused key of the store with a probability below 2^-40 in all. Malicious where "
+        "both sides ask for it: `silent-vole` checked, words of 128 bits, a common coin in F, SHA-256 as a random "
+        "oracle for ids and F.",
         inputs="receiver: nx ids; sender: ny ids; each canonical (`atoll.align`) and without duplicates, as bytes.",
         reveals={
             "receiver": ("The number ny of the sender's ids.", "F of its own ids, and nothing of F elsewhere."),
@@ -341,9 +340,9 @@ PROTOCOL = Protocol(
         "another size, or a check of the malicious form fails; InputError on own duplicates.",
         assurance="tested",
         notes=(
-            "Malicious form: a corrupt receiver gets F of at most m ids, not of nx as it says; m is the number of words "
-            "of the store, about 1.3 nx for large sets and more for small ones. A corrupt site may put in any ids, and "
-            "may stop at any time.",
+            "Malicious form: a corrupt receiver gets F of at most m ids, not of nx as it says; m is the number of "
+            "words of the store, about 1.3 nx for large sets and more for small ones. A corrupt site may put in any "
+            "ids, and may stop at any time.",
             "Malicious form: assurance is `sketch`. The parts are proven in the sources, the composition with "
             "`oblivious-transfer`, `transfer-check` and `silent-vole` is tested, not proven anew.",
             "Semi-honest form: a corrupt receiver can encode more ids than it says, and a corrupt sender can learn "
