@@ -68,7 +68,7 @@ def test_conformance(monkeypatch: pytest.MonkeyPatch) -> None:
         nx, ny = map(len, case)
         count = psi.bucket_count(nx, ny)
         one, other = psi.bucket_size(nx, count), psi.bucket_size(ny, count)
-        return count * (8 * okvs.Shape(max(one, 1)).words + 12 * other + 300_000) + 8 * min(nx, ny) + 1000
+        return count * (8 * okvs.Shape(max(one, 1)).words + 12 * other + 550_000) + 8 * min(nx, ny) + 1000
 
     check_protocol(
         ProtocolCheck(

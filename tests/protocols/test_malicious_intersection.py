@@ -42,7 +42,7 @@ def test_conformance() -> None:
             first=first,
             second=second,
             reference=lambda case: (set(case[0]) & set(case[1]), len(case[1])),
-            max_bytes=lambda case: 16 * (okvs.Shape(max(len(case[0]), 1)).words + len(case[1])) + 450_000,
+            max_bytes=lambda case: 16 * (okvs.Shape(max(len(case[0]), 1)).words + len(case[1])) + 900_000,
         )
     )
 
@@ -317,4 +317,4 @@ def test_frozen_vectors() -> None:
     assert (digests, found.theirs.tolist(), shuffled.order.tolist()) == FROZEN
 
 
-FROZEN: Any = (["b88dd060399f7003", "02ad9aeb91e828cb"], [1, 0], [1, 0, 5, 2, 4, 3])
+FROZEN: Any = (["76d55942574113ff", "81105fee5d2870a9"], [1, 0], [1, 0, 5, 2, 4, 3])

@@ -224,7 +224,7 @@ PROTOCOL = Protocol(
         "1/2); subfield form: Couteau, Rindal, Raghuraman, CRYPTO 2021. Check of the trees: Weng, Yang, Katz, Wang, "
         "IEEE S&P 2021 (eprint 2020/925), section 5.1, with powers of one point as coefficients.",
         security="Semi-honest, or malicious where both sides ask for `checked`; computational, 128 bits: dual LPN "
-        "over GF(2) with regular noise of weight 128 for the code above at a relative distance of 0.25, which is "
+        "over GF(2) with regular noise of weight 256 for the code above at a relative distance of 0.15, which is "
         "estimated, not proven; fixed-key AES in punctured trees; correlated transfers of `oblivious-transfer`, with "
         "`transfer-check` where checked.",
         inputs="receiver and sender: the length m; each a side of transfers that were set up for this vector alone.",
@@ -232,7 +232,7 @@ PROTOCOL = Protocol(
             "receiver": ("Nothing but its A and B, which look random.",),
             "sender": ("Nothing but its K and delta, which look random.",),
         },
-        cost="128 (ceil(log2(m / 64)) + 64 w) transfers of 16 bytes, and 4 kB for each level of the trees; for each "
+        cost="256 (ceil(log2(m / 128)) + 64 w) transfers of 16 bytes, and 8 kB for each level of the trees; for each "
         "element about 4 blocks of AES, 100 XORs and 7 random reads. w = 1 or 2 words in an element of A. Checked: "
         "256 more transfers, 4 more messages, 2.3 kB.",
         fails="ProtocolError on another size; whatever fails in the transfers; where checked, on inconsistent choices "
@@ -240,7 +240,7 @@ PROTOCOL = Protocol(
         assurance="tested",
         notes=(
             "Checked: wrong sums or a wrong correction pass with probability 2m / 2^128, but for a sender that "
-            "guesses where the noise is: a guess of one block's place, out of m / 64, passes if it is right and ends "
+            "guesses where the noise is: a guess of one block's place, out of m / 128, passes if it is right and ends "
             "the run if not. The sender so learns one bit on the average; LPN is assumed to stand this (as in the "
             "source).",
             "Checked: assurance is `sketch`; the sources prove the parts, this composition is tested only.",
