@@ -42,7 +42,8 @@ def test_words_of_the_function() -> None:
     for nx, ny, width in ((1, 1, 10), (1 << 20, 1 << 20, 10), (1 << 22, 1 << 22, 11), (10**6, 10**7, 11)):
         assert vole_intersection._tag_bytes(nx, ny) == width
         assert 8 * width - math.log2(nx) - math.log2(ny) >= FAILURE
-    assert vole_intersection._tag_bytes(10, 10, "malicious") == 16
+    assert vole_intersection._tag_bytes(10, 10, 1, "malicious") == 16
+    assert vole_intersection._tag_bytes(1 << 20, 1 << 20, 1000) == 12  # a thousand buckets
 
 
 def test_store() -> None:

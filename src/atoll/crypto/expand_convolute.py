@@ -28,7 +28,7 @@ WEIGHT = 7
 DISTANCE = 0.15
 """Relative distance that the noise is chosen for.
 
-For this code at rate ½ the authors' library took it to be 0.15 at first and takes it to be 0.25 now; both are estimates.
+For this code at rate ½ the authors' library took it to be 0.15 at first, and takes 0.25 now; both are estimates.
 """
 
 _PIECE = 1 << 14

@@ -271,6 +271,7 @@ class _Run:
             "context": (*options.context, f"bucket {number} of {self.buckets}"),
             "largest": self.theirs_each,
             "size": each,
+            "runs": self.buckets,
             "security": options.security,
         }
         return _Bucket(number, channel, hashed, rows, arguments)
@@ -409,11 +410,11 @@ PROTOCOL = Protocol(
     version=1,
     title="Set intersection of any size, from disk, bucket by bucket",
     card=Card(
-        source="`vole-intersection` for each bucket; cutting by a hash and filling up to a common size: Pinkas, "
-        "Schneider and Zohner, ACM TOPS 2018 (eprint 2016/930), section 6; Chernoff's bound for the size.",
+        source="Atoll: `vole-intersection` for each bucket of a common hash, filled up to the size that Chernoff's "
+        "bound gives.",
         security="As `vole-intersection`, semi-honest by default, malicious where both sides ask for it. Sizes of "
         "buckets are functions of nx and ny; a bucket overflows with probability below 2^-40, which ends the run. "
-        "False matches below 2^-40 in each bucket of 2^20 ids, and so below 2^-40 · buckets in all.",
+        "False matches below 2^-40 in all: from 2^24 ids on words of 128 bits, and tags longer by log2 of the buckets.",
         inputs="receiver: nx ids; sender: ny ids; each canonical (`atoll.align`), as a list or as batches of a stream.",
         reveals={
             "receiver": (
@@ -427,9 +428,9 @@ PROTOCOL = Protocol(
                 "With `receive_rows`: which of its own ids are common, as of `intersection-result`.",
             ),
         },
-        cost="Bytes: about 11 nx + 10 ny and 1 % for filling up, 550 kB for each bucket of 2^20; malicious 22 nx + 16 "
-        "ny. Disk: 24 bytes a row for hashes (malicious 40), 8 for each result. Memory: that of two buckets, about "
-        "0.6 GB.",
+        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 11 ny and 1 % for filling up, 550 kB for each bucket of "
+        "2^20; malicious 22 nx + 16 ny. Disk: 24 bytes a row for hashes (malicious 40), 8 for each result. Memory: "
+        "that of two buckets, about 0.6 GB.",
         fails="ProtocolError when sites differ in job, columns or security, sizes exceed the limit, and as of "
         "`vole-intersection`; InputError on own duplicates if they are refused, and when the disk is full.",
         assurance="tested",

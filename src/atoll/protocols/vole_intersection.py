@@ -50,6 +50,7 @@ async def receiver(
     context: Sequence[str] = (),
     largest: int = LARGEST,
     size: int | None = None,
+    runs: int = 1,
     security: Security = "semi-honest",
     progress: Progress = lambda done, total: None,
 ) -> Matches:
@@ -62,6 +63,7 @@ async def receiver(
         context: Job and columns; what both sites must agree on before ids are compared.
         largest: Most ids the sender may announce.
         size: What the sender sees as nx, if not the number itself: at least as many.
+        runs: Of how many runs this is one, such that no error in any of them is as likely as 2^-40; public.
         security: What the other site may be; the same at both.
         progress: Called with steps done and steps in all.
 
@@ -74,10 +76,10 @@ async def receiver(
     """
     told = len(ids) if size is None else size
     function = await vole_oprf.receiver(
-        peer, ids, rng=rng, context=context, largest=largest, size=size, security=security
+        peer, ids, rng=rng, context=context, largest=largest, size=size, runs=runs, security=security
     )
     progress(1, 2)
-    width = _tag_bytes(told, function.others, security)
+    width = _tag_bytes(told, function.others, runs, security)
     theirs = await peer.recv(Tags, tags=(function.others, width))  # (4)
     matches = await offload(_match, function.found, function.values, theirs.tags)
     progress(2, 2)
@@ -138,6 +140,7 @@ async def sender(
     context: Sequence[str] = (),
     largest: int = LARGEST,
     size: int | None = None,
+    runs: int = 1,
     security: Security = "semi-honest",
     progress: Progress = lambda done, total: None,
 ) -> Shuffled:
@@ -154,13 +157,13 @@ async def sender(
     shuffling = asyncio.ensure_future(offload(rng.spawn().permutation, told))
     try:
         function = await vole_oprf.sender(
-            peer, ids, rng=rng, context=context, largest=largest, size=size, security=security
+            peer, ids, rng=rng, context=context, largest=largest, size=size, runs=runs, security=security
         )
         shuffle = await shuffling
     finally:
         shuffling.cancel()
     progress(1, 2)
-    width = _tag_bytes(function.others, told, security)
+    width = _tag_bytes(function.others, told, runs, security)
     values, order = await offload(_padded, function, told, rng)
     await peer.send(Tags(await offload(_cut, values, shuffle, width)))  # (4)
     progress(2, 2)
@@ -176,10 +179,9 @@ def _padded(function: vole_oprf.Outputs, size: int, rng: Rng) -> tuple[Words, ND
     return np.concatenate((values, rng.u64(missing, 2))), np.concatenate((order, np.full(missing, -1, np.int64)))
 
 
-def _tag_bytes(nx: int, ny: int, security: Security = "semi-honest") -> int:
-    if security == "malicious":
-        return 16
-    return min(16, max(10, math.ceil((40 + math.log2(max(nx, 1)) + math.log2(max(ny, 1))) / 8)))
+def _tag_bytes(nx: int, ny: int, runs: int = 1, security: Security = "semi-honest") -> int:
+    bits = 40 + math.log2(max(nx, 1)) + math.log2(max(ny, 1)) + math.log2(runs)
+    return 16 if security == "malicious" else min(16, max(10, math.ceil(bits / 8)))
 
 
 def _match(found: okvs.Places, mine: Words, theirs: NDArray[np.uint8]) -> Matches:
@@ -241,7 +243,7 @@ PROTOCOL = Protocol(
         source="Rindal and Schoppmann, EUROCRYPT 2021; Raghuraman and Rindal, ACM CCS 2022 (eprint 2022/320), "
         "semi-honest form with subfield words, or the malicious form of the former's section 3.",
         security="Semi-honest by default, malicious where both sides ask for it: as `vole-oprf`, 2 parties, "
-        "computational 128 bits. False matches below 2^-40: words of 64 bits up to 2^24 ids of the receiver, "
+        "computational 128 bits. False matches below 2^-40: words of 64 bits up to 2^24 ids of a site, "
         "128 beyond; tags of 40 + log2(nx) + log2(ny) bits, at least 80; malicious: 128 and 128.",
         inputs="receiver: nx ids; sender: ny ids; each canonical (`atoll.align`) and without duplicates, as bytes.",
         reveals={

@@ -37,7 +37,7 @@ LARGEST = 1 << 22
 """Most items of one site in one run; larger sets are cut into buckets."""
 
 NARROW = 1 << 24
-"""Up to so many items of the receiver one word of h(x) keeps false matches below 2^-40."""
+"""Up to so many items of a site one word of h(x) keeps false matches below 2^-40."""
 
 COIN = 16
 """Bytes of a coin."""
@@ -115,6 +115,7 @@ async def receiver(
     context: Sequence[str] = (),
     largest: int = LARGEST,
     size: int | None = None,
+    runs: int = 1,
     security: Security = "semi-honest",
 ) -> Outputs:
     """Learn F of one's own ids, of a function that the two sites draw.
@@ -127,6 +128,7 @@ async def receiver(
         context: Job and columns; what both sites must agree on before ids are compared.
         largest: Most ids the peer may announce.
         size: What the peer sees as nx, if not the number itself: at least as many.
+        runs: Of how many runs this is one, such that no error in any of them is as likely as 2^-40; public.
         security: What the other site may be; the same at both.
 
     Returns:
@@ -138,10 +140,11 @@ async def receiver(
     """
     domain, seed, nx = context_hash(context), rng.bytes(16), _announced(ids, size)
     malicious = security == "malicious"
-    public, shape, words = _Public.of(seed, domain), okvs.Shape(max(nx, 1)), _words(nx, security)
     await peer.send(Opening(nx, domain, seed, security))  # (1)
     opening = await peer.recv(Opening)  # (1)
     ny = _checked(opening, domain, largest, security)
+    public, shape = _Public.of(seed, domain), okvs.Shape(max(nx, 1))
+    words = _words(max(nx, ny) * runs, security)
     ot = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
     encoding = asyncio.ensure_future(offload(_encoded, ids, public, shape, words, malicious))
     try:
@@ -165,6 +168,7 @@ async def sender(
     context: Sequence[str] = (),
     largest: int = LARGEST,
     size: int | None = None,
+    runs: int = 1,
     security: Security = "semi-honest",
 ) -> Outputs:
     """Let the receiver learn F of its ids, and learn F of one's own; arguments, result and errors as `receiver`."""
@@ -175,8 +179,10 @@ async def sender(
     if len(opening.seed) != 16:
         raise ProtocolError(f"{peer.peer} sent a seed of {len(opening.seed)} bytes")
     commitment = _commitment(coin) if malicious else b""
-    await peer.send(Opening(_announced(ids, size), domain, b"", security, commitment))  # (1)
-    public, shape, words = _Public.of(opening.seed, domain), okvs.Shape(max(nx, 1)), _words(nx, security)
+    ny = _announced(ids, size)
+    await peer.send(Opening(ny, domain, b"", security, commitment))  # (1)
+    public, shape = _Public.of(opening.seed, domain), okvs.Shape(max(nx, 1))
+    words = _words(max(nx, ny) * runs, security)
     ot = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
     vole = await silent_vole.sender(peer, shape.words, words=words, ot=ot, rng=rng.spawn(), checked=malicious)  # (2)
     found = await offload(_placed, ids, public, shape, malicious)
@@ -233,8 +239,8 @@ def _commitment(coin: bytes) -> bytes:
     return hashlib.sha256(b"atoll/vole-oprf/v1/coin/" + coin).digest()
 
 
-def _words(nx: int, security: Security) -> int:
-    return 1 if nx <= NARROW and security == "semi-honest" else 2
+def _words(most: int, security: Security) -> int:
+    return 1 if most <= NARROW and security == "semi-honest" else 2
 
 
 @dataclass(frozen=True)
@@ -326,7 +332,7 @@ PROTOCOL = Protocol(
         source="Rindal and Schoppmann, EUROCRYPT 2021; Raghuraman and Rindal, ACM CCS 2022 (eprint 2022/320), "
         "semi-honest form with subfield words, or the malicious form of the former's section 3.",
         security="Semi-honest by default, 2 parties, computational 128 bits: what `silent-vole` rests on, and "
-        "fixed-key AES as a correlation-robust hash. Words of 64 bits up to 2^24 ids of the receiver, 128 beyond: an "
+        "fixed-key AES as a correlation-robust hash. Words of 64 bits up to 2^24 ids of a site, 128 beyond: an "
         "id of the sender meets an unused key of the store with a probability below 2^-40 in all. Malicious where "
         "both sides ask for it: `silent-vole` checked, words of 128 bits, a common coin in F, SHA-256 as a random "
         "oracle for ids and F.",
