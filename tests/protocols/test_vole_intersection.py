@@ -238,3 +238,12 @@ FROZEN: dict[str, Any] = {
     "theirs": [1, 0],
     "order": [1, 0, 5, 2, 4, 3],
 }
+
+
+@pytest.mark.parametrize("width", range(10, 17))
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 100])
+def test_tags_are_cut_without_gaps(n: int, width: int) -> None:
+    tags, order = seeded_rng(n).u64(n, 2), seeded_rng(width).permutation(n)
+    want = tags[order].view(np.uint8).reshape(n, 16)[:, :width]
+    assert np.array_equal(psi._cut(tags, order, width), want)
+    assert np.array_equal(psi._widen(psi._cut(tags, order, width)).view(np.uint8)[:, :width], want)

@@ -199,9 +199,10 @@ def _match(found: okvs.Places, mine: Words, theirs: NDArray[np.uint8]) -> Matche
 
 def _cut(tags: Words, order: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
     """Return the first bytes of tags in another order, (n, width)."""
-    out = np.empty((len(tags), width), np.uint8)
-    _take(tags.view(np.uint8), order, out)
-    return out
+    size = len(tags) * width
+    words = np.empty(size // 8 + 3, np.uint64)
+    _take(tags, order, width - 8, words)
+    return words.view(np.uint8)[:size].reshape(-1, width)
 
 
 def _widen(tags: NDArray[np.uint8]) -> Words:
@@ -211,10 +212,26 @@ def _widen(tags: NDArray[np.uint8]) -> Words:
 
 
 @njit
-def _take(tags: NDArray[np.uint8], order: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-    for i in range(out.shape[0]):
-        for k in range(out.shape[1]):
-            out[i, k] = tags[order[i], k]
+def _take(tags: Words, order: NDArray[np.int64], more: int, out: Words) -> None:
+    """Write 8 bytes of each tag's first word and `more`, 2 to 8, of its second, without gaps."""
+    eight, whole, at, filled, rest = np.uint64(8), np.uint64(64), 0, np.uint64(0), np.uint64(0)
+    bits, mask = eight * np.uint64(more), np.uint64(0xFFFFFFFFFFFFFFFF) >> (whole - eight * np.uint64(more))
+    for i in range(order.size):
+        first, second = tags[order[i], 0], tags[order[i], 1] & mask
+        if filled == np.uint64(0):
+            out[at], rest = first, np.uint64(0)
+        else:
+            out[at], rest = rest | (first << filled), first >> (whole - filled)
+        at += 1
+        if filled + bits < whole:
+            rest |= second << filled
+            filled += bits
+        else:
+            out[at] = rest | (second << filled)
+            at += 1
+            rest = second >> (whole - filled) if filled != np.uint64(0) else np.uint64(0)
+            filled = filled + bits - whole
+    out[at] = rest
 
 
 @njit
