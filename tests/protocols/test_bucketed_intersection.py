@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import hashlib
 import json
 import socket
 import subprocess
@@ -119,6 +120,32 @@ def test_rows_stand_in_a_common_order(disk: bool, tmp_path: Path) -> None:
 def stream(items: Sequence[bytes], step: int = 17) -> Iterator[Texts]:
     for lo in range(0, len(items), step):
         yield Texts.of(items[lo : lo + step])
+
+
+def test_malicious_sites_and_wide_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = ids(0, 90), ids(40, 100)
+    matches, shuffled, _ = play(x, y, security="malicious")
+    assert [x[i] for i in matches.mine] == [y[i] for i in shuffled.order[matches.theirs]]
+    assert len(matches.mine) == 50
+    monkeypatch.setattr(vole_intersection.vole_oprf, "NARROW", 100)  # less than all buckets hold together
+    matches, _, transcript = play(x, y)
+    assert matches.mine.tolist() == list(range(40, 90))
+    each = okvs.Shape(psi.bucket_size(90, 3)).words
+    assert {len(f.payload) for f in transcript if f.kind.endswith(".Encoded")} == {16 * each}
+
+
+def test_frozen_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psi, "LANES", 1)
+    matches, shuffled, transcript = play(ids(0, 45), ids(40, 50))
+    digests = [hashlib.sha256(frame.payload).hexdigest()[:16] for frame in transcript if frame.payload][-1:]
+    assert (digests, matches.theirs.tolist(), shuffled.order.tolist()) == FROZEN
+
+
+FROZEN: Any = (
+    ["79932925536885ff"],
+    [5, 0, 18, 4, 9],
+    [1, 6, 7, -1, 3, 0, -1, -1, 8, 4, 5, -1, 9, -1, -1, -1, -1, -1, 2, -1],
+)
 
 
 def test_a_star() -> None:
