@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,18 @@ class Options:
     progress: Progress = lambda done, total: None
 
 
-async def receiver(peer: Channel, ids: Ids, *, rng: Rng, **options: Any) -> Matches:
+class Given(TypedDict, total=False):
+    """`Options` as keyword arguments."""
+
+    context: Sequence[str]
+    largest: int
+    security: Security
+    duplicates: Duplicates
+    folder: Path | None
+    progress: Progress
+
+
+async def receiver(peer: Channel, ids: Ids, *, rng: Rng, **options: Unpack[Given]) -> Matches:
     """Learn which ids the sender has, too.
 
     Args:
@@ -130,7 +141,9 @@ async def receiver(peer: Channel, ids: Ids, *, rng: Rng, **options: Any) -> Matc
     return (await receive_from_all({"": peer}, ids, rng=rng, **options))[""]
 
 
-async def receive_from_all(peers: Mapping[str, Channel], ids: Ids, *, rng: Rng, **options: Any) -> dict[str, Matches]:
+async def receive_from_all(
+    peers: Mapping[str, Channel], ids: Ids, *, rng: Rng, **options: Unpack[Given]
+) -> dict[str, Matches]:
     """Be the receiver towards several senders at once; arguments as of `receiver`.
 
     Args:
@@ -144,7 +157,7 @@ async def receive_from_all(peers: Mapping[str, Channel], ids: Ids, *, rng: Rng, 
     return dict(zip(peers, found, strict=True))
 
 
-async def sender(peer: Channel, ids: Ids, *, rng: Rng, **options: Any) -> Shuffled:
+async def sender(peer: Channel, ids: Ids, *, rng: Rng, **options: Unpack[Given]) -> Shuffled:
     """Let the receiver learn which ids both have; arguments as of `receiver`.
 
     Returns:
@@ -165,7 +178,7 @@ async def sender(peer: Channel, ids: Ids, *, rng: Rng, **options: Any) -> Shuffl
     return Shuffled(order)
 
 
-async def receive_rows(peer: Channel, ids: Ids, *, rng: Rng, **options: Any) -> Aligned:
+async def receive_rows(peer: Channel, ids: Ids, *, rng: Rng, **options: Unpack[Given]) -> Aligned:
     """Learn the common rows and tell the sender its own, bucket by bucket; arguments and errors as of `receiver`.
 
     For two sites whose result does not fit into memory.  The common order says nothing but the hash of each common id.
@@ -183,7 +196,7 @@ async def receive_rows(peer: Channel, ids: Ids, *, rng: Rng, **options: Any) -> 
     return Aligned(tuple(parts[number] for number in sorted(parts)))
 
 
-async def send_rows(peer: Channel, ids: Ids, *, rng: Rng, **options: Any) -> Aligned:
+async def send_rows(peer: Channel, ids: Ids, *, rng: Rng, **options: Unpack[Given]) -> Aligned:
     """Learn which own rows the receiver has, too; arguments and errors as of `receiver`."""
     async with _sending(peer, ids, rng, Options(**options)) as run:
         parts: dict[int, I64] = {}
