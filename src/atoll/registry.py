@@ -10,6 +10,7 @@ from atoll.core.protocol import Protocol
 PROTOCOL_MODULES = (
     "atoll.protocols.blind_rsa_intersection",
     "atoll.protocols.circuit_intersection",
+    "atoll.protocols.bucketed_intersection",
     "atoll.protocols.ecdh_intersection",
     "atoll.protocols.fixed_matrix_product.protocol",
     "atoll.protocols.fixed_matrix_product.to_owner",
@@ -35,6 +36,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.masked_values",
     "atoll.protocols.silent_transfer",
     "atoll.protocols.silent_vole",
+    "atoll.protocols.transfer_check",
     "atoll.protocols.vole_intersection",
     "atoll.protocols.vole_oprf",
     "atoll.learn.vertical.trees.predict",
@@ -59,6 +61,7 @@ def kernels() -> Mapping[str, Callable[[], None]]:
 
 
 KERNEL_MODULES = (
+    "atoll.align.packed",
     "atoll.crypto.bit_transpose",
     "atoll.crypto.boolean_circuit",
     "atoll.crypto.choice_pads",
@@ -78,6 +81,7 @@ KERNEL_MODULES = (
     "atoll.crypto.row_hash",
     "atoll.crypto.table_pads",
     "atoll.crypto.tmmo",
+    "atoll.data.buckets",
     "atoll.learn.vertical.trees.kernels",
     "atoll.protocols.fixed_matrix_product.kernels",
     "atoll.protocols.vole_intersection",

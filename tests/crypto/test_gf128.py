@@ -51,3 +51,20 @@ def test_inner_product_with_powers(strings: list[int]) -> None:
 def test_powers() -> None:
     (delta,) = words(0xDEADBEEF << 90)
     assert [number(row) for row in gf128.powers(delta)] == [times(0xDEADBEEF << 90, 1 << i) for i in range(128)]
+
+
+@given(point=elements, values=st.lists(elements, min_size=1, max_size=20))
+def test_evaluation_at_a_point(point: int, values: list[int]) -> None:
+    want = 0
+    for value in values:
+        want = times(want, point) ^ value
+    (at,) = words(point)
+    assert number(gf128.evaluate(at, words(*values))) == want
+    places = np.flatnonzero(np.array([value != 0 for value in values]))
+    sparse = gf128.evaluate_sparse(at, len(values), places, words(*values)[places])
+    assert number(sparse) == want
+
+
+@given(x=elements, y=elements)
+def test_product_of_two(x: int, y: int) -> None:
+    assert number(gf128.multiply(words(x)[0], words(y)[0])) == times(x, y)

@@ -1,5 +1,7 @@
 """Hashes of texts against CBC-MAC written out, and joins against sets."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -36,3 +38,26 @@ def test_join(x: set[int], y: list[int]) -> None:
     at_x, at_y = item_hash.join(hashed(mine), hashed(y))
     assert [(mine[i], j) for i, j in zip(at_x, at_y, strict=True)] == [(v, j) for j, v in enumerate(y) if v in x]
     assert item_hash.repeated(hashed(y)) == len(y) - len(set(y))
+
+
+@given(items=st.lists(st.binary(max_size=40), max_size=20))
+def test_digests_are_sha_256_of_key_and_text(items: list[bytes]) -> None:
+    found = item_hash.digest_texts(item_hash.Texts.of(items), KEY)
+    assert [row.tobytes() for row in found] == [hashlib.sha256(KEY + item).digest() for item in items]
+
+
+@given(items=st.lists(st.binary(max_size=20), max_size=12), cut=st.integers(0, 7))
+def test_texts_without_room_behind_hash_the_same(items: list[bytes], cut: int) -> None:
+    texts = item_hash.Texts.of(items)
+    assert texts.items() == items
+    end = int(texts.starts[-1])
+    tight = item_hash.Texts(texts.text[: end + cut].copy(), texts.starts)
+    assert np.array_equal(item_hash.hash_texts(tight, KEY), item_hash.hash_texts(texts, KEY))
+
+
+@given(y=st.lists(st.integers(0, 9), max_size=20), words=st.sampled_from([2, 4]))
+def test_which_are_the_first(y: list[int], words: int) -> None:
+    rows = np.zeros((len(y), words), np.uint64)
+    rows[:, words - 1] = y  # the slot is the same for all of them
+    want = [value not in y[:at] for at, value in enumerate(y)]
+    assert item_hash.first_of_each(rows).tolist() == want

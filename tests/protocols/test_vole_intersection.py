@@ -49,7 +49,7 @@ def test_conformance() -> None:
 
     def cost(case: Case) -> float:
         nx, ny = map(len, case)
-        return 8 * okvs.Shape(max(nx, 1)).words + 12 * ny + 8 * min(nx, ny) + 300_000
+        return 8 * okvs.Shape(max(nx, 1)).words + 12 * ny + 8 * min(nx, ny) + 550_000
 
     check_protocol(
         ProtocolCheck(
@@ -196,9 +196,9 @@ async def _repeating(peer: Channel, item: bytes) -> None:
     public, shape = oprf._Public.of(opening.seed, opening.context), okvs.Shape(opening.size)
     transfers = await oblivious_transfer.setup_sender(peer, rng=seeded_rng(3))
     kept = await silent_vole.sender(peer, shape.words, words=1, ot=transfers, rng=seeded_rng(4))
-    found = oprf._placed([item], public, shape)
+    found = oprf._placed([item], public, shape, False)
     encoded = await peer.recv(oprf.Encoded, words=(shape.words, 1))
-    tag = oprf._hashed(found, oprf._evaluate(found, encoded.words, kept), public)
+    tag = oprf._hashed(found, oprf._evaluate(found.places, encoded.words, kept), public, bytes(16))
     await peer.send(psi.Tags(psi._cut(np.concatenate((tag, tag)), np.arange(2), 10)))
 
 
@@ -234,7 +234,16 @@ def test_frozen_vectors() -> None:
 
 
 FROZEN: dict[str, Any] = {
-    "transcript": ["cb9bc525c8509064", "73814f2b1e19e239"],
+    "transcript": ["bcf8a6643fb36fca", "b252d0d785f92290"],
     "theirs": [1, 0],
     "order": [1, 0, 5, 2, 4, 3],
 }
+
+
+@pytest.mark.parametrize("width", range(10, 17))
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 100])
+def test_tags_are_cut_without_gaps(n: int, width: int) -> None:
+    tags, order = seeded_rng(n).u64(n, 2), seeded_rng(width).permutation(n)
+    want = tags[order].view(np.uint8).reshape(n, 16)[:, :width]
+    assert np.array_equal(psi._cut(tags, order, width), want)
+    assert np.array_equal(psi._widen(psi._cut(tags, order, width)).view(np.uint8)[:, :width], want)

@@ -1,15 +1,19 @@
 """Texts of any length to 128-bit words, many at once: CBC-MAC under a key drawn when the texts were settled.
 
 The length of a text stands before it, so no text continues another.  Two given texts collide with a probability below
-(blocks)² / 2^127 over the key.  Whoever knows the key can make collisions, so the key comes after the texts.
+(blocks)² / 2^127 over the key.  Whoever knows the key can make collisions, so the key comes after the texts; where a
+site might choose its texts to collide, `digest_texts` gives 256 bits that resist it.
 
-Source: Bellare, Kilian, Rogaway, "The security of the cipher block chaining message authentication code", JCSS 2000.
+Source: Bellare, Kilian, Rogaway, "The security of the cipher block chaining message authentication code", JCSS 2000;
+SHA-256: NIST FIPS 180-4.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from itertools import chain
+from dataclasses import dataclass
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,41 +24,107 @@ from atoll.crypto.jit import njit, read_only
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
+_JOIN = 1024
+"""Texts to join at a time: Python keeps 80 bytes for each while it joins."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Many texts one after the other, without an object for each.
+
+    Attributes:
+        text: (bytes,) uint8; there may be more behind the last text.
+        starts: (n + 1,) int64; text i is text[starts[i] : starts[i + 1]].
+    """
+
+    text: NDArray[np.uint8]
+    starts: I64
+
+    @classmethod
+    def of(cls, items: Sequence[bytes]) -> Texts:
+        """Join texts, with the room behind them that hashing wants."""
+        starts = np.zeros(len(items) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, items), np.int64, len(items)), out=starts[1:])
+        end = bytes(16 - int(starts[-1]) % 8)
+        pieces = (b"".join(items[lo : lo + _JOIN]) for lo in range(0, len(items), _JOIN))
+        return cls(np.frombuffer(b"".join(chain(pieces, (end,))), np.uint8), starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def items(self) -> list[bytes]:
+        """Return the texts as objects; for few of them."""
+        whole = self.text.tobytes()
+        return [whole[lo:hi] for lo, hi in pairwise(self.starts.tolist())]
+
 
 def hash_items(items: Sequence[bytes], key: bytes) -> U64:
-    """Return the hash of every item.
+    """Return the hash of every item, as `hash_texts` does."""
+    return hash_texts(Texts.of(items), key)
+
+
+def hash_texts(texts: Texts, key: bytes) -> U64:
+    """Return the hash of every text.
 
     Args:
-        items: n texts.
-        key: 16 bytes that both sides know, drawn after the items were settled.
+        texts: n texts.
+        key: 16 bytes that both sides know, drawn after the texts were settled.
 
     Returns:
         (n, 2) uint64.
     """
-    n = len(items)
-    lengths = np.fromiter(map(len, items), np.int64, n)
-    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
-    end = bytes(16 - int(starts[-1]) % 8)  # whole words, and one beyond the last
-    text, cipher, state = np.frombuffer(b"".join(chain(items, (end,))), np.uint64), FixedKey(key), blocks(n)
+    n, starts, words = len(texts), texts.starts, _whole_words(texts)
+    lengths, cipher, state = np.diff(starts), FixedKey(key), blocks(n)
     state[:, 0], state[:, 1] = lengths.view(np.uint64), 0
     cipher.encrypt_into(state, state)
     for block in range(int((lengths.max(initial=0) + 15) // 16)):
         longer = np.flatnonzero(lengths > 16 * block)
         if len(longer) == n:
-            _mix(text, starts, block, state)
+            _mix(words, starts, block, state)
             cipher.encrypt_into(state, state)
         else:
             part = blocks(len(longer))
             part[:] = state[longer]
-            _mix_some(text, starts, longer, block, part)
+            _mix_some(words, starts, longer, block, part)
             cipher.encrypt_into(part, part)
             state[longer] = part
     return state
 
 
+def digest_texts(texts: Texts, key: bytes) -> U64:
+    """Return SHA-256 of the key and every text, (n, 4) uint64: nobody can find two texts with one digest.
+
+    Args:
+        texts: n texts.
+        key: 16 bytes that both sides know.
+    """
+    begun, whole, out = hashlib.sha256(key), texts.text.data, bytearray()
+    for lo, hi in pairwise(texts.starts.tolist()):
+        one = begun.copy()
+        one.update(whole[lo:hi])
+        out += one.digest()
+    return np.frombuffer(out, np.uint64).reshape(-1, 4)
+
+
+def _whole_words(texts: Texts) -> U64:
+    """Return the text as words, with at least one whole word behind the last text."""
+    end, text = int(texts.starts[-1]), texts.text
+    if text.size % 8 or text.size < end // 8 * 8 + 16 or text.ctypes.data % 8:
+        text = np.zeros(end // 8 * 8 + 16, np.uint8)
+        text[:end] = texts.text[:end]
+    return read_only(text).view(np.uint64)
+
+
 def repeated(hashed: U64) -> int:
-    """Return how many of the hashes (n, 2) repeat an earlier one."""
-    return int(_repeated(read_only(hashed), _slots(len(hashed))))
+    """Return how many of the hashes (n, w) repeat an earlier one."""
+    return len(hashed) - int(np.count_nonzero(first_of_each(hashed)))
+
+
+def first_of_each(hashed: U64) -> NDArray[np.bool_]:
+    """Return which of the hashes (n, w) stand where they appear first, (n,)."""
+    out = np.empty(len(hashed), np.bool_)
+    _firsts(read_only(hashed), _slots(len(hashed)), out)
+    return out
 
 
 def join(x: U64, y: U64) -> tuple[I64, I64]:
@@ -107,19 +177,22 @@ def _mix_some(text: U64, starts: I64, which: I64, block: int, state: U64) -> Non
 
 
 @njit
-def _repeated(x: U64, slots: NDArray[np.uint32]) -> int:
-    mask, found = np.uint64(slots.size - 1), 0
+def _firsts(x: U64, slots: NDArray[np.uint32], out: NDArray[np.bool_]) -> None:
+    mask = np.uint64(slots.size - 1)
     for i in range(x.shape[0]):
         at = x[i, 0] & mask
+        out[i] = True
         while slots[at] != 0:
             j = np.int64(slots[at]) - 1
-            if x[j, 0] == x[i, 0] and x[j, 1] == x[i, 1]:
-                found += 1
+            same = True
+            for w in range(x.shape[1]):
+                same &= x[j, w] == x[i, w]
+            if same:
+                out[i] = False
                 break
             at = (at + np.uint64(1)) & mask
         else:
             slots[at] = np.uint32(i + 1)
-    return found
 
 
 @njit

@@ -43,6 +43,20 @@ class NotEncodable(Exception):
     """These keys cannot be encoded under this seed; another seed will do."""
 
 
+def bin_capacity(mean: float, bins: int) -> int:
+    """Return how many keys a bin must hold, so that any of the bins overflows with probability below 2^-FAILURE.
+
+    Args:
+        mean: Keys that fall into the fullest bin on the average.
+        bins: Number of bins, each of which may overflow.
+
+    Source:
+        Chernoff's bound P(X ≥ mean + d) ≤ exp(-d² / (2 mean + 2d / 3)), Bernstein's form, and the union over the bins.
+    """
+    tail = FAILURE * math.log(2) + math.log(bins)
+    return math.ceil(mean + tail / 3 + math.sqrt(tail**2 / 9 + 2 * mean * tail))
+
+
 @dataclass(frozen=True)
 class Shape:
     """Sizes of a store; public, and the same whatever the keys are.
@@ -63,8 +77,7 @@ class Shape:
         """Most keys of a bin: more fall into one with probability below 2^-FAILURE (Chernoff's bound)."""
         if self.bins == 1:
             return self.keys
-        mean, tail = self.keys / self.bins, FAILURE * math.log(2) + math.log(self.bins)
-        return math.ceil(mean + tail / 3 + math.sqrt(tail**2 / 9 + 2 * mean * tail))
+        return bin_capacity(self.keys / self.bins, self.bins)
 
     @cached_property
     def third(self) -> int:
@@ -107,21 +120,23 @@ class Places:
     shape: Shape
 
 
-def places(seed: bytes, keys: U64, shape: Shape) -> Places:
+def places(seed: bytes, keys: U64, shape: Shape, rest: U64 | None = None) -> Places:
     """Find where keys are stored.
 
     Args:
         seed: 16 public bytes, drawn when the keys were settled.
         keys: (n, 2) uint64, hashed keys; any number of them.
         shape: Sizes of the store.
+        rest: (n, 2) uint64, what `Places.hashed` is made of; the keys if left out.
     """
     n, first, second = len(keys), blocks(len(keys)), blocks(len(keys))
-    schedule = expand(seed, 32).tobytes()
+    schedule, rest = expand(seed, 32).tobytes(), keys if rest is None else rest
     FixedKey(schedule[:16]).encrypt_into(keys, first)
-    FixedKey(schedule[16:]).encrypt_into(keys, second)
+    FixedKey(schedule[16:]).encrypt_into(rest, second)
     starts, order = np.zeros(shape.bins + 1, np.int64), np.empty(n, np.int64)
     at, dense = np.empty((n, 3), np.uint32), np.empty(n, np.uint64)
     sorted_, hashed = np.empty((n, 2), np.uint64), np.empty((n, 2), np.uint64)
+    second ^= rest
     _places(read_only(keys), first, second, shape.bins, shape.third, starts, order, at, dense, sorted_, hashed)
     return Places(order, starts, at, dense, sorted_, hashed, shape)
 
@@ -209,7 +224,7 @@ def _places(
     sorted_: U64,
     hashed: U64,
 ) -> None:
-    """Sort keys into bins by counting, and write what `Places` holds; each block is AES(key) ⊕ key."""
+    """Sort keys into bins by counting, and write what `Places` holds; `first` is AES(key), `second` the hashes."""
     size, low, bits, some = np.uint64(third), np.uint64(0x1FFFFF), np.uint64(21), np.uint64(0xFFFF)
     many = np.uint64(bins)
     for i in range(keys.shape[0]):
@@ -229,8 +244,7 @@ def _places(
         at[q, 2] = np.uint32(size + size + ((((word >> (bits + bits)) & low) * size) >> bits))
         dense[q] = rest >> np.uint64(16)
         sorted_[q, 0], sorted_[q, 1] = keys[i, 0], keys[i, 1]
-        hashed[q, 0] = second[i, 0] ^ keys[i, 0]
-        hashed[q, 1] = second[i, 1] ^ keys[i, 1]
+        hashed[q, 0], hashed[q, 1] = second[i, 0], second[i, 1]
 
 
 @njit

@@ -45,13 +45,14 @@ def is_text(path: Path) -> bool:
 
 
 @contextmanager
-def opened(path: Path, id: Sequence[str] = (), only: Sequence[str] = ()) -> Iterator[Scan]:
+def opened(path: Path, id: Sequence[str] = (), only: Sequence[str] = (), load: bool = True) -> Iterator[Scan]:
     """Open a file and give a `Scan` of it.
 
     Args:
         path: a CSV file (also .tsv, .txt, .gz), a Parquet file, or anything else that DuckDB reads by its name.
         id: the id columns that must be there.
         only: the only other columns to load, which must be there; empty means all of the file.
+        load: whether to load the rows.
 
     Raises:
         InputError: the file is absent, unreadable, empty or malformed, or a named column is not in it.
@@ -64,9 +65,9 @@ def opened(path: Path, id: Sequence[str] = (), only: Sequence[str] = ()) -> Iter
         )
     with duckdb.connect() as connection:
         try:
-            yield Scan(path, connection, id, only)
+            yield Scan(path, connection, id, only, load)
         except duckdb.Error as cause:
-            raise _readable(path, cause) from None
+            raise readable(path, cause) from None
 
 
 class Scan:
@@ -77,23 +78,28 @@ class Scan:
         connection: a DuckDB connection of its own.
         id: the id columns, which must be there.
         only: the other columns to load; empty means all of the file.
+        load: whether to load the rows into the table `source`; without it `relation` is read from the file.
     """
 
-    def __init__(self, path: Path, connection: Any, id: Sequence[str] = (), only: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: Path, connection: Any, id: Sequence[str] = (), only: Sequence[str] = (), load: bool = True
+    ) -> None:
         self.path, self.connection = path, connection
         connection.execute("SET preserve_insertion_order = true")
         if is_text(path):
             self.types = dict.fromkeys(self._header(), "VARCHAR")
-            relation = self._read_csv()
+            self.relation = self._read_csv()
         else:
-            relation = literal(str(path))
-            described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()  # noqa: S608
+            self.relation = literal(str(path))
+            described = connection.execute(f"DESCRIBE SELECT * FROM {self.relation}").fetchall()  # noqa: S608
             self.types = {str(row[0]): str(row[1]) for row in described}
         self.demand(id, "id column")
         self.demand(only)
+        if not load:
+            return
         chosen = ", ".join(quoted(name) for name in dict.fromkeys([*id, *only])) if only else "*"
         number = f"row_number() OVER () AS {quoted(ROW)}"
-        connection.execute(f"CREATE TEMP TABLE source AS SELECT {number}, {chosen} FROM {relation}")  # noqa: S608
+        connection.execute(f"CREATE TEMP TABLE source AS SELECT {number}, {chosen} FROM {self.relation}")  # noqa: S608
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -163,7 +169,7 @@ class Scan:
         )
 
 
-def _readable(path: Path, cause: Exception) -> InputError:
+def readable(path: Path, cause: Exception) -> InputError:
     """Turn DuckDB's text into one sentence with the line, and keep the data it quotes on this site."""
     text = str(cause)
     line = re.search(r"Line: (\d+)", text)

@@ -52,7 +52,10 @@ class Matches:
 
 @dataclass(frozen=True)
 class Shuffled:
-    """What the sender keeps: order[p] is the index of its id at position p, (ny,) int64."""
+    """What the sender keeps: order[p] is the index of its id at position p, (ny,) int64.
+
+    Where the list was filled up to hide its length, positions without an id have the index -1.
+    """
 
     order: NDArray[np.int64]
 
@@ -70,14 +73,17 @@ async def learn(peer: Channel, order: NDArray[np.int64]) -> NDArray[np.int64]:
         order: `Shuffled.order`.
 
     Raises:
-        ProtocolError: A position is out of range or repeated.
+        ProtocolError: A position is out of range, repeated, or holds none of the sender's ids.
     """
     positions = (await peer.recv(Positions, positions=(AtMost(len(order)),))).positions
     if positions.size and not 0 <= positions.min() <= positions.max() < len(order):
         raise ProtocolError(f"a position in the result lies outside of 0 … {len(order) - 1:,}")
     if np.bincount(positions, minlength=1).max(initial=0) > 1:
         raise ProtocolError("a position stands twice in the result")
-    return order[positions]
+    rows = order[positions]
+    if rows.size and rows.min() < 0:
+        raise ProtocolError("a position in the result holds none of this site's ids")
+    return rows
 
 
 def common_rows(matches: Sequence[Matches], rng: Rng) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
@@ -208,7 +214,7 @@ PROTOCOL = Protocol(
             "sender": ("Which of its own ids are in the final result, in a random order common to all sites.",),
         },
         cost="1 message, 8 bytes for each common row.",
-        fails="ProtocolError if a position is out of range or repeated.",
+        fails="ProtocolError if a position is out of range or repeated, or holds none of the sender's ids.",
         assurance="tested",
     ),
     roles={"receiver": announce, "sender": learn},

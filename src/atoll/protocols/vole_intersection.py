@@ -2,7 +2,8 @@
 
 Receiver, ids X                                            Sender, ids Y
 (1) to (3) of `vole-oprf`: F(x) for its ids                F(y) for its ids
-                                                           (4) sends F(y), cut and shuffled
+                                                           (4) sends F(y), cut and shuffled, among random
+                                                               ones if it hides their number
 compares
 """
 
@@ -26,9 +27,10 @@ from atoll.crypto.jit import njit, read_only
 from atoll.crypto.random import Rng
 from atoll.protocols import intersection_result, vole_oprf
 from atoll.protocols.intersection_result import Matches, Shuffled
+from atoll.protocols.vole_oprf import Ids, Security
 
 LARGEST = vole_oprf.LARGEST
-"""Most items of one site in one run; larger sets are cut into buckets."""
+"""Most items of one site in one run; `bucketed_intersection` cuts larger sets into buckets."""
 
 Progress = Callable[[int, int], None]
 Words = NDArray[np.uint64]
@@ -42,21 +44,27 @@ class Tags(Message, frozen=True):
 
 async def receiver(
     peer: Channel,
-    ids: Sequence[bytes],
+    ids: Ids,
     *,
     rng: Rng,
     context: Sequence[str] = (),
     largest: int = LARGEST,
+    size: int | None = None,
+    runs: int = 1,
+    security: Security = "semi-honest",
     progress: Progress = lambda done, total: None,
 ) -> Matches:
     """Learn which ids the sender has, too.
 
     Args:
         peer: Channel to the sender.
-        ids: nx canonical ids without duplicates.
+        ids: nx canonical ids without duplicates, or hashes of them, as of `vole_oprf.receiver`.
         rng: Secret randomness.
         context: Job and columns; what both sites must agree on before ids are compared.
         largest: Most ids the sender may announce.
+        size: What the sender sees as nx, if not the number itself: at least as many.
+        runs: Of how many runs this is one, such that no error in any of them is as likely as 2^-40; public.
+        security: What the other site may be; the same at both.
         progress: Called with steps done and steps in all.
 
     Returns:
@@ -66,9 +74,12 @@ async def receiver(
         InputError: An id stands twice in `ids`.
         ProtocolError: As the card says.
     """
-    function = await vole_oprf.receiver(peer, ids, rng=rng, context=context, largest=largest)
+    told = len(ids) if size is None else size
+    function = await vole_oprf.receiver(
+        peer, ids, rng=rng, context=context, largest=largest, size=size, runs=runs, security=security
+    )
     progress(1, 2)
-    width = _tag_bytes(len(ids), function.others)
+    width = _tag_bytes(told, function.others, runs, security)
     theirs = await peer.recv(Tags, tags=(function.others, width))  # (4)
     matches = await offload(_match, function.found, function.values, theirs.tags)
     progress(2, 2)
@@ -77,11 +88,12 @@ async def receiver(
 
 async def receive_from_all(
     peers: Mapping[str, Channel],
-    ids: Sequence[bytes],
+    ids: Ids,
     *,
     rng: Rng,
     context: Sequence[str] = (),
     largest: int = LARGEST,
+    security: Security = "semi-honest",
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Matches]:
     """Be the receiver towards several senders at once, each in a run of its own.
@@ -102,7 +114,13 @@ async def receive_from_all(
     tasks = [
         asyncio.ensure_future(
             receiver(
-                peer, ids, rng=rng.spawn(), context=context, largest=largest, progress=functools.partial(count, name)
+                peer,
+                ids,
+                rng=rng.spawn(),
+                context=context,
+                largest=largest,
+                security=security,
+                progress=functools.partial(count, name),
             )
         )
         for name, peer in peers.items()
@@ -116,37 +134,54 @@ async def receive_from_all(
 
 async def sender(
     peer: Channel,
-    ids: Sequence[bytes],
+    ids: Ids,
     *,
     rng: Rng,
     context: Sequence[str] = (),
     largest: int = LARGEST,
+    size: int | None = None,
+    runs: int = 1,
+    security: Security = "semi-honest",
     progress: Progress = lambda done, total: None,
 ) -> Shuffled:
     """Let the receiver learn which ids both have; arguments as of `receiver`.
 
     Returns:
-        The shuffled order.
+        The shuffled order, of `size` places if that is given; a place without an id has the index -1.
 
     Raises:
         InputError: An id stands twice in `ids`.
         ProtocolError: As the card says.
     """
-    shuffling = asyncio.ensure_future(offload(rng.spawn().permutation, len(ids)))
+    told = len(ids) if size is None else size
+    shuffling = asyncio.ensure_future(offload(rng.spawn().permutation, told))
     try:
-        function = await vole_oprf.sender(peer, ids, rng=rng, context=context, largest=largest)
+        function = await vole_oprf.sender(
+            peer, ids, rng=rng, context=context, largest=largest, size=size, runs=runs, security=security
+        )
         shuffle = await shuffling
     finally:
         shuffling.cancel()
     progress(1, 2)
-    width = _tag_bytes(function.others, len(ids))
-    await peer.send(Tags(await offload(_cut, function.values, shuffle, width)))  # (4)
+    width = _tag_bytes(function.others, told, runs, security)
+    values, order = await offload(_padded, function, told, rng)
+    await peer.send(Tags(await offload(_cut, values, shuffle, width)))  # (4)
     progress(2, 2)
-    return Shuffled(function.found.order[shuffle])
+    return Shuffled(order[shuffle])
 
 
-def _tag_bytes(nx: int, ny: int) -> int:
-    return min(16, max(10, math.ceil((40 + math.log2(max(nx, 1)) + math.log2(max(ny, 1))) / 8)))
+def _padded(function: vole_oprf.Outputs, size: int, rng: Rng) -> tuple[Words, NDArray[np.int64]]:
+    """Add random words to F of the ids, which nobody can tell from F of further ids; and the index of each."""
+    values, order = function.values, function.found.order
+    missing = size - len(values)
+    if not missing:
+        return values, order
+    return np.concatenate((values, rng.u64(missing, 2))), np.concatenate((order, np.full(missing, -1, np.int64)))
+
+
+def _tag_bytes(nx: int, ny: int, runs: int = 1, security: Security = "semi-honest") -> int:
+    bits = 40 + math.log2(max(nx, 1)) + math.log2(max(ny, 1)) + math.log2(runs)
+    return 16 if security == "malicious" else min(16, max(10, math.ceil(bits / 8)))
 
 
 def _match(found: okvs.Places, mine: Words, theirs: NDArray[np.uint8]) -> Matches:
@@ -164,9 +199,10 @@ def _match(found: okvs.Places, mine: Words, theirs: NDArray[np.uint8]) -> Matche
 
 def _cut(tags: Words, order: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
     """Return the first bytes of tags in another order, (n, width)."""
-    out = np.empty((len(tags), width), np.uint8)
-    _take(tags.view(np.uint8), order, out)
-    return out
+    size = len(tags) * width
+    words = np.empty(size // 8 + 3, np.uint64)
+    _take(tags, order, width - 8, words)
+    return words.view(np.uint8)[:size].reshape(-1, width)
 
 
 def _widen(tags: NDArray[np.uint8]) -> Words:
@@ -176,10 +212,26 @@ def _widen(tags: NDArray[np.uint8]) -> Words:
 
 
 @njit
-def _take(tags: NDArray[np.uint8], order: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-    for i in range(out.shape[0]):
-        for k in range(out.shape[1]):
-            out[i, k] = tags[order[i], k]
+def _take(tags: Words, order: NDArray[np.int64], more: int, out: Words) -> None:
+    """Write 8 bytes of each tag's first word and `more`, 2 to 8, of its second, without gaps."""
+    eight, whole, at, filled, rest = np.uint64(8), np.uint64(64), 0, np.uint64(0), np.uint64(0)
+    bits, mask = eight * np.uint64(more), np.uint64(0xFFFFFFFFFFFFFFFF) >> (whole - eight * np.uint64(more))
+    for i in range(order.size):
+        first, second = tags[order[i], 0], tags[order[i], 1] & mask
+        if filled == np.uint64(0):
+            out[at], rest = first, np.uint64(0)
+        else:
+            out[at], rest = rest | (first << filled), first >> (whole - filled)
+        at += 1
+        if filled + bits < whole:
+            rest |= second << filled
+            filled += bits
+        else:
+            out[at] = rest | (second << filled)
+            at += 1
+            rest = second >> (whole - filled) if filled != np.uint64(0) else np.uint64(0)
+            filled = filled + bits - whole
+    out[at] = rest
 
 
 @njit
@@ -206,10 +258,10 @@ PROTOCOL = Protocol(
     title="Set intersection by a pseudorandom function on silent vector OLE: fast at any size",
     card=Card(
         source="Rindal and Schoppmann, EUROCRYPT 2021; Raghuraman and Rindal, ACM CCS 2022 (eprint 2022/320), "
-        "semi-honest form, subfield words.",
-        security="Semi-honest, 2 parties, computational 128 bits: what `silent-vole` rests on, and fixed-key AES as a "
-        "correlation-robust hash. False matches below 2^-40: words of 64 bits up to 2^24 ids of the receiver, "
-        "128 beyond; tags of 40 + log2(nx) + log2(ny) bits, at least 80.",
+        "semi-honest form with subfield words, or the malicious form of the former's section 3.",
+        security="Semi-honest by default, malicious where both sides ask for it: as `vole-oprf`, 2 parties, "
+        "computational 128 bits. False matches below 2^-40: words of 64 bits up to 2^24 ids of a site, "
+        "128 beyond; tags of 40 + log2(nx) + log2(ny) bits, at least 80; malicious: 128 and 128.",
         inputs="receiver: nx ids; sender: ny ids; each canonical (`atoll.align`) and without duplicates, as bytes.",
         reveals={
             "receiver": (
@@ -219,14 +271,16 @@ PROTOCOL = Protocol(
             ),
             "sender": ("The number nx of the receiver's ids.",),
         },
-        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 10 to 12 ny, and 300 kB. A second or so for 10^6 ids at "
-        "each site, on one core each.",
-        fails="ProtocolError when sites differ in job or columns, sizes exceed the limit, a message has another size, "
-        "or a tag is repeated; InputError on own duplicates.",
+        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 10 to 12 ny, and 550 kB; malicious 22 nx + 16 ny. A "
+        "second or so for 10^6 ids at each site, on one core each.",
+        fails="ProtocolError when sites differ in job, columns or security, sizes exceed the limit, a message has "
+        "another size, or a tag is repeated; InputError on own duplicates.",
         assurance="tested",
         notes=(
-            "A malicious receiver can encode more ids than it says; a malicious site can put in ids that it does not "
-            "have. Only sizes are limited.",
+            "A malicious site can put in ids that it does not have, in either form. The malicious form bounds their "
+            "number by the receiver's m, about 1.3 nx, and by ny; the semi-honest form limits sizes only.",
+            "Malicious form: the sender is not shown the result by this protocol; what the receiver announces "
+            "afterwards (`intersection-result`) it may falsify.",
             "Repeated runs with changed inputs show the difference: keep a log of runs.",
         ),
     ),

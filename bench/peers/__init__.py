@@ -1,0 +1,1 @@
+"""Scripts that run peers, each inside an environment of its own: `bench.harness.peer_environment`."""
