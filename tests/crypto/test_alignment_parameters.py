@@ -16,8 +16,8 @@ from atoll.testing import seeded_rng
 
 
 def linear_test_bits(t: int, d: float) -> float:
-    """Bits that a linear test of relative weight d leaves with regular noise of weight t: -t · log2(1 - 2d)."""
-    return -t * math.log2(1 - 2 * d)
+    """Bits that a linear test of relative weight d leaves with regular noise of t random values: -t · log2(1 - d)."""
+    return -t * math.log2(1 - d)
 
 
 def guessing_bits(t: int, block: int) -> float:
@@ -26,13 +26,16 @@ def guessing_bits(t: int, block: int) -> float:
 
 
 def test_noise() -> None:
-    assert (code.NOISE, code.DISTANCE, code.WEIGHT, code.TAPS) == (256, 0.15, 7, 24)
-    assert linear_test_bits(code.NOISE, 0.15) == pytest.approx(131.7, abs=0.1)
-    assert linear_test_bits(code.NOISE, 0.25) == 256
-    assert linear_test_bits(128, 0.15) == pytest.approx(65.9, abs=0.1)  # why 128 blocks are not taken
+    assert (code.NOISE, code.DISTANCE, code.WEIGHT, code.TAPS) == (552, 0.15, 7, 24)
+    assert linear_test_bits(code.NOISE, 0.15) == pytest.approx(129.4, abs=0.1)
+    assert linear_test_bits(code.NOISE, 0.25) == pytest.approx(229.1, abs=0.1)
+    assert linear_test_bits(128, 0.15) == pytest.approx(30.0, abs=0.1)  # why 128 blocks are not taken
+    assert linear_test_bits(128, 0.25) == pytest.approx(53.1, abs=0.1)
+    assert code.noise(1) == math.ceil(-128 / math.log2(1 - 2 * 0.15))  # bits that are always set
+    assert code.noise(4) < code.noise(64) == code.noise(128) <= code.NOISE
     assert linear_test_bits(code.NOISE - 8, 0.15) < code.SECURITY
     for m in (10_000, 1_000_000, 1 << 22):
-        assert guessing_bits(code.NOISE, code.Code(m).block) >= 255
+        assert guessing_bits(code.NOISE, code.Code(m).block) >= 550
 
 
 def test_words_of_the_function() -> None:

@@ -38,8 +38,11 @@ def test_both_widths_follow_the_definition(m: int, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_noise_is_what_the_bound_asks_for() -> None:
-    assert NOISE * -np.log2(1 - 2 * ec.DISTANCE) >= ec.SECURITY
-    assert Code(1_000_000).block * NOISE >= 2_000_000
+    assert NOISE * -np.log2(1 - ec.DISTANCE) >= ec.SECURITY
+    for m in (1, 100, NOISE // 2, NOISE // 2 + 1, NOISE, 1_000_000):
+        code = Code(m)
+        assert code.block * code.blocks >= 2 * m
+        assert code.blocks == NOISE or code.block == 1
 
 
 def test_sparse_noise_comes_out_balanced() -> None:

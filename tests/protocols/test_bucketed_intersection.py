@@ -142,7 +142,7 @@ def test_frozen_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 FROZEN: Any = (
-    ["79932925536885ff"],
+    ["7ca4356bf187b8d1"],
     [5, 0, 18, 4, 9],
     [1, 6, 7, -1, 3, 0, -1, -1, 8, 4, 5, -1, 9, -1, -1, -1, -1, -1, 2, -1],
 )

@@ -93,7 +93,7 @@ def test_conformance() -> None:
             first=first,
             second=second,
             reference=lambda case: ((plain(case), True, False, len(case[2])), (None, len(case[0]))),
-            max_bytes=lambda case: 600_000,
+            max_bytes=lambda case: 2_000_000,
             patience=0.1,
         )
     )

@@ -91,7 +91,7 @@ def test_conformance() -> None:
             first=receive,
             second=send,
             reference=plain,
-            max_bytes=lambda case: 600_000,
+            max_bytes=lambda case: 2_100_000,
             equal=same,
             patience=0.1,
         )

@@ -251,4 +251,4 @@ def test_frozen_vectors() -> None:
     assert sum(frame.size for frame in transcript) == FROZEN["bytes"]
 
 
-FROZEN: dict[str, Any] = {"totals": [[0, 0, 0], [3, 2, 0]], "bytes": 274343}
+FROZEN: dict[str, Any] = {"totals": [[0, 0, 0], [3, 2, 0]], "bytes": 514637}

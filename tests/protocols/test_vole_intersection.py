@@ -234,7 +234,7 @@ def test_frozen_vectors() -> None:
 
 
 FROZEN: dict[str, Any] = {
-    "transcript": ["bcf8a6643fb36fca", "b252d0d785f92290"],
+    "transcript": ["ebbd1f50135d25d9", "6caceb988a573a2d"],
     "theirs": [1, 0],
     "order": [1, 0, 5, 2, 4, 3],
 }

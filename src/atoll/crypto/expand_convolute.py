@@ -36,8 +36,20 @@ _PIECE = 1 << 14
 """Rows of public words at a time: they stay in the cache."""
 
 SECURITY = 128
-NOISE = 8 * math.ceil(SECURITY / -math.log2(1 - 2 * DISTANCE) / 8)
-"""Noise positions t, one in each of t blocks: (1 − 2d)^t ≤ 2^-128 bounds the bias of every linear test."""
+
+
+def noise(width: int) -> int:
+    """Return how many noise positions, one in each block, hide vectors whose values have so many bits.
+
+    A linear test looks at some bits of some words.  It meets the noise in a block with probability d, and then sees a
+    bit that is set with probability p = 2^(w−1) / (2^w − 1) for a random value of w bits that is not zero.  So the bias
+    of every linear test is below (1 − 2·p·d)^t: (1 − 2d)^t for bits, but only (1 − d)^t for wide values.
+    """
+    return math.ceil(SECURITY / -math.log2(1 - DISTANCE * (1 << width) / ((1 << width) - 1)))
+
+
+NOISE = 8 * math.ceil(noise(64) / 8)
+"""Noise positions t under values of 64 bits and more."""
 
 SEED = bytes.fromhex("b7a5d6ab4fcbd4a2ddc1cbb5a5c9b0ff")
 """Public; any value that nobody chose with the noise in mind."""
@@ -55,8 +67,13 @@ class Code:
 
     @property
     def block(self) -> int:
-        """Length of a block of noise, in which one position is set; `NOISE` blocks are 2m or a little more."""
+        """Length of a block of noise, in which one position is set; `blocks` of them are 2m or a little more."""
         return -(-2 * self.length // NOISE)
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks: `NOISE`, or as many as there are positions where these are fewer."""
+        return min(NOISE, 2 * self.length)
 
     def compress(self, *noises: Words) -> tuple[Words, ...]:
         """Return the m words that the code makes of each noise; noises are overwritten.

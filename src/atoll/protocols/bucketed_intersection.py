@@ -441,7 +441,7 @@ PROTOCOL = Protocol(
                 "With `receive_rows`: which of its own ids are common, as of `intersection-result`.",
             ),
         },
-        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 11 ny and 1 % for filling up, 550 kB for each bucket of "
+        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 11 ny and 1 % for filling up, 1.2 MB for each bucket of "
         "2^20; malicious 22 nx + 16 ny. Disk: 24 bytes a row for hashes (malicious 40), 8 for each result. Memory: "
         "that of two buckets, about 0.6 GB.",
         fails="ProtocolError when sites differ in job, columns or security, sizes exceed the limit, and as of "

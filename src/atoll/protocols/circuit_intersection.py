@@ -380,8 +380,8 @@ PROTOCOL = Protocol(
             ),
         },
         cost="With m = 1.27 nx bins (more for few ids: 2 nx + 400 up to 4,096): about 11 m for the function, "
-        "31 (1 + k) ny for the store, 53 m for the equality, up to 400 kB for each 100,000 bins; with many ids about "
-        "85 nx + 31 (1 + k) ny bytes.",
+        "31 (1 + k) ny for the store, 53 m for the equality, up to 1.2 MB and 400 kB for each 100,000 bins; with many "
+        "ids about 85 nx + 31 (1 + k) ny bytes.",
         fails="ProtocolError when sites differ in job, columns or payload, sizes exceed the limit, or a message has "
         "another size; InputError on own duplicates or too many ids: 3.3 million at the receiver, 1.4 at the sender.",
         assurance="tested",

@@ -177,7 +177,7 @@ PROTOCOL = Protocol(
             ),
         },
         cost="`circuit-intersection` with the sender's columns as payload; 8 bytes a bin for the bits as numbers, 8 "
-        "for each column of the receiver, 16 for each of the sender; up to 400 kB more.",
+        "for each column of the receiver, 16 for each of the sender; up to 2 MB more.",
         fails="ProtocolError when sites differ in job or columns and as the protocols that it uses; InputError on own "
         "duplicates or columns of another shape.",
         assurance="tested",

@@ -211,7 +211,7 @@ PROTOCOL = Protocol(
             "sender": ("The number nx of the receiver's ids.",),
         },
         cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + (10 to 12 + w) ny for labels of w bytes in all, "
-        "and 300 kB.",
+        "and up to 1.2 MB.",
         fails="ProtocolError when sites differ in job or columns, sizes or widths exceed the limit, a message has "
         "another size, or a tag is repeated; InputError on own duplicates and on labels that are missing, empty, of "
         "another width or too wide.",

@@ -296,8 +296,8 @@ PROTOCOL = Protocol(
                 "Where the hub tells: which of its own ids all sites have, in a random order common to all.",
             ),
         },
-        cost="For each partner: bytes about 11 n + 11 n_i + 12 for each common id, and 300 kB; the hub computes one "
-        "store and one evaluation for each partner, a partner k PRFs an id for k other partners.",
+        cost="For each partner: bytes about 11 n + 11 n_i + 12 for each common id, and up to 1.2 MB; the hub computes "
+        "one store and one evaluation for each partner, a partner k PRFs an id for k other partners.",
         fails="ProtocolError when sites differ in job, columns, partners or who is told, sizes exceed the limit, a "
         "message has another size, or the hub announces ids that are repeated or not there; IdentityError on keys "
         "that are not signed by their partner; InputError on own duplicates, or fewer common ids than the minimum.",

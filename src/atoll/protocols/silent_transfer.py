@@ -13,7 +13,6 @@ Few strings are made of the correlated transfers themselves.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +23,7 @@ from atoll.core.message import U64, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto import gf128, punctured_trees, tmmo
-from atoll.crypto.expand_convolute import DISTANCE, SECURITY, Code
+from atoll.crypto.expand_convolute import Code, noise
 from atoll.crypto.random import Rng
 from atoll.protocols import oblivious_transfer
 from atoll.protocols.oblivious_transfer import CorrelatedBlocks, OtReceiver, OtSender, ReceivedBlocks
@@ -81,15 +80,6 @@ class _Noise:
     def of(cls, n: int, width: int) -> _Noise:
         blocks, length = noise(width), max(n, SHORTEST)
         return cls(blocks, -(-2 * length // blocks), length)
-
-
-def noise(width: int) -> int:
-    """Return how many noise positions hide choices of so many bits.
-
-    A bit of a value that is not zero is set with probability p = 2^(w−1) / (2^w − 1), so that every linear test on
-    choices has a bias below (1 − 2·p·d)^t for the code's relative distance d.
-    """
-    return math.ceil(SECURITY / -math.log2(1 - DISTANCE * (1 << width) / ((1 << width) - 1)))
 
 
 def pieces(n: int) -> list[slice]:

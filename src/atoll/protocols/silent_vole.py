@@ -26,7 +26,7 @@ from atoll.core.message import U8, U64, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto import gf128, punctured_trees, tmmo
-from atoll.crypto.expand_convolute import NOISE, Code
+from atoll.crypto.expand_convolute import Code
 from atoll.crypto.random import Rng
 from atoll.protocols import oblivious_transfer, transfer_check
 from atoll.protocols.oblivious_transfer import CorrelatedBlocks, OtReceiver, OtSender, ReceivedBlocks
@@ -90,8 +90,8 @@ async def receiver(
         ProtocolError: The sender sent another size, or, where it is checked, wrong trees.
     """
     code = Code(length)
-    missing = rng.uniform_u64(code.block, NOISE).astype(np.int64)
-    values = rng.u64(NOISE, words)
+    missing = rng.uniform_u64(code.block, code.blocks).astype(np.int64)
+    values = rng.u64(code.blocks, words)
     sides = punctured_trees.sides(missing, code.block)
     bits = np.unpackbits(values.view(np.uint8), axis=1, bitorder="little")
     choices = np.concatenate((sides.reshape(-1), bits.reshape(-1)))
@@ -102,7 +102,7 @@ async def receiver(
     blocks = await ot.extend(peer, choices)  # (1)
     if checked:
         await transfer_check.receiver(peer, choices, blocks)
-    trees = await peer.recv(Trees, sums=(*sides.shape, 2, 2), leaves=(NOISE, 2))  # (2)
+    trees = await peer.recv(Trees, sums=(*sides.shape, 2, 2), leaves=(code.blocks, 2))  # (2)
     b = await offload(_regrow, code, missing, values, sides, blocks, trees)
     if checked:
         await _check_trees(peer, b, missing, values, mask, blocks, rng)  # (3), (4)
@@ -117,8 +117,8 @@ async def sender(peer: Channel, length: int, *, words: int, ot: OtSender, rng: R
     """
     code = Code(length)
     levels = punctured_trees.depth(code.block)
-    grown = await offload(punctured_trees.grow, rng.u64(NOISE, 2), code.block)
-    used = NOISE * (levels + 64 * words)
+    grown = await offload(punctured_trees.grow, rng.u64(code.blocks, 2), code.block)
+    used = code.blocks * (levels + 64 * words)
     blocks = await ot.extend(peer, used + (MASK + transfer_check.USED_UP if checked else 0))  # (1)
     if checked:
         await transfer_check.sender(peer, blocks, rng=rng)
@@ -224,7 +224,7 @@ PROTOCOL = Protocol(
         "1/2); subfield form: Couteau, Rindal, Raghuraman, CRYPTO 2021. Check of the trees: Weng, Yang, Katz, Wang, "
         "IEEE S&P 2021 (eprint 2020/925), section 5.1, with powers of one point as coefficients.",
         security="Semi-honest, or malicious where both sides ask for `checked`; computational, 128 bits: dual LPN "
-        "over GF(2) with regular noise of weight 256 for the code above at a relative distance of 0.15, which is "
+        "over GF(2) with regular noise of weight 552 for the code above at a relative distance of 0.15, which is "
         "estimated, not proven; fixed-key AES in punctured trees; correlated transfers of `oblivious-transfer`, with "
         "`transfer-check` where checked.",
         inputs="receiver and sender: the length m; each a side of transfers that were set up for this vector alone.",
@@ -232,7 +232,7 @@ PROTOCOL = Protocol(
             "receiver": ("Nothing but its A and B, which look random.",),
             "sender": ("Nothing but its K and delta, which look random.",),
         },
-        cost="256 (ceil(log2(m / 128)) + 64 w) transfers of 16 bytes, and 8 kB for each level of the trees; for each "
+        cost="552 (ceil(log2(m / 276)) + 64 w) transfers of 16 bytes, and 18 kB for each level of the trees; for each "
         "element about 4 blocks of AES, 100 XORs and 7 random reads. w = 1 or 2 words in an element of A. Checked: "
         "256 more transfers, 4 more messages, 2.3 kB.",
         fails="ProtocolError on another size; whatever fails in the transfers; where checked, on inconsistent choices "
@@ -240,7 +240,7 @@ PROTOCOL = Protocol(
         assurance="tested",
         notes=(
             "Checked: wrong sums or a wrong correction pass with probability 2m / 2^128, but for a sender that "
-            "guesses where the noise is: a guess of one block's place, out of m / 128, passes if it is right and ends "
+            "guesses where the noise is: a guess of one block's place, out of m / 276, passes if it is right and ends "
             "the run if not. The sender so learns one bit on the average; LPN is assumed to stand this (as in the "
             "source).",
             "Checked: assurance is `sketch`; the sources prove the parts, this composition is tested only.",

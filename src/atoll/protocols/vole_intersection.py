@@ -271,7 +271,7 @@ PROTOCOL = Protocol(
             ),
             "sender": ("The number nx of the receiver's ids.",),
         },
-        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 10 to 12 ny, and 550 kB; malicious 22 nx + 16 ny. A "
+        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 10 to 12 ny, and up to 1.2 MB; malicious 22 nx + 16 ny. A "
         "second or so for 10^6 ids at each site, on one core each.",
         fails="ProtocolError when sites differ in job, columns or security, sizes exceed the limit, a message has "
         "another size, or a tag is repeated; InputError on own duplicates.",

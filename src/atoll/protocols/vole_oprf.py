@@ -341,7 +341,7 @@ PROTOCOL = Protocol(
             "receiver": ("The number ny of the sender's ids.", "F of its own ids, and nothing of F elsewhere."),
             "sender": ("The number nx of the receiver's ids.", "F of any id it likes; the key is its own."),
         },
-        cost="Bytes: about 11 nx (from 2^24 ids on, and malicious, 22 nx), and 550 kB (malicious 900 kB).",
+        cost="Bytes: about 11 nx (from 2^24 ids on, and malicious, 22 nx), and up to 1.2 MB (malicious 2 MB).",
         fails="ProtocolError when sites differ in job, columns or security, sizes exceed the limit, a message has "
         "another size, or a check of the malicious form fails; InputError on own duplicates.",
         assurance="tested",
