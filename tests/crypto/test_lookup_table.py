@@ -30,7 +30,7 @@ def test_a_million_records_of_256_bytes() -> None:
 
 @pytest.mark.parametrize("sizes", [(3, 1, 16), (4, 0, 16), (4, 1, 0), (1 << 18, 1, 16), (4, 1, 65_537), (4, 65_537, 9)])
 def test_impossible_shapes_are_refused(sizes: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="columns|slots"):
+    with pytest.raises(ValueError, match=r"columns|slots"):
         table.Layout(*sizes)
 
 

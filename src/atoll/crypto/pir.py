@@ -1,8 +1,8 @@
-"""Private retrieval of a matrix's column from its owner, from plain learning-with-errors (LWE).
+"""Private retrieval of a column of a matrix from its owner, by plain learning-with-errors (LWE).
 
-The database D is a matrix of bytes (L × m).  Who wants column c sends u = A·s + e + Δ·(unit vector c), the owner answers
-D·u, one pass over the bytes, and Δ·D[:, c] is what is left once the hint H = D·A, computed once, has taken off
-D·A·s.  A (m × 1024) comes out of a hash, so all clients of a database share one hint; s and e serve one query.
+The database D is a matrix of bytes (L × m).  For column c the client sends u = A·s + e + Δ·(unit vector c), and gets
+D·u, one pass over the bytes; Δ·D[:, c] is what is left once the hint H = D·A, computed once, has taken off
+D·A·s.  A (m × 1024) comes out of a hash, so clients share one hint; s and e serve one query.
 
 Bytes are read as signed numbers: 256·Δ = q, so it is the same byte in the end, and D·e is half as large.
 
@@ -14,6 +14,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,8 +108,7 @@ def hint(
     signed = _signed(matrix, public.columns)
     out = np.zeros((len(matrix), N), np.uint32)
     for first, block in public.blocks():
-        block = read_only(block)
-        _by_rows(lambda lo, hi, j=first, a=block: _add_hint(signed[lo:hi], j, a, out[lo:hi]), len(out), threads)
+        _by_rows(partial(_add_hint_rows, signed, first, read_only(block), out), len(out), threads)
         progress(first + block.shape[1], public.columns)
     return out
 
@@ -227,6 +227,10 @@ def _by_rows(work: Callable[[int, int], None], rows: int, threads: int) -> None:
         return
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda span: work(*span), spans))
+
+
+def _add_hint_rows(d: NDArray[np.int8], first: int, a: U32, out: U32, lo: int, hi: int) -> None:
+    _add_hint(d[lo:hi], first, a, out[lo:hi])
 
 
 @njit

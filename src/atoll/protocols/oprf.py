@@ -19,15 +19,15 @@ from atoll.crypto.random import Rng
 CARD = Card(
     source="RFC 9497, section 3.3.1, OPRF(ristretto255, SHA-512) in base mode; Jarecki, Kiayias, Krawczyk, "
     "ASIACRYPT 2014 (2HashDH).",
-    security="Malicious client: one-more gap Diffie-Hellman on ristretto255, SHA-512 as a random oracle. The inputs are "
-    "hidden from any server unconditionally. A malicious server may answer with another key: the mode does not prove it.",
+    security="Malicious client: one-more gap Diffie-Hellman on ristretto255, SHA-512 as a random oracle. The inputs "
+    "are hidden from any server unconditionally. Nothing proves that a malicious server keeps to one key.",
     inputs="client: n byte strings of at most 65,535 bytes. server: k, 32 bytes; and n, which both know.",
     reveals={
         "client": ("F_k at its n inputs, 64 bytes each, and nothing of F_k elsewhere.",),
         "server": ("n, which it knew.",),
     },
-    cost="2 messages, 64 bytes an input. For each input 1 hash to the group and 2 scalar multiplications at the client, "
-    "1 at the server.",
+    cost="2 messages, 64 bytes an input. For each input 1 hash to the group and 2 scalar multiplications at the "
+    "client, 1 at the server.",
     fails="ProtocolError when a point is not canonical or is the identity, or there are not n of them.",
     assurance="tested",
     notes=("Who may ask may try keys: the server should limit how many (`keyword-lookup` does).",),

@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from atoll.core.errors import InputError
 from atoll.crypto import lookup_table, oprf, pir, ristretto
 from atoll.crypto.aes import expand
 from atoll.crypto.lookup_table import Layout, layout_for
@@ -209,7 +208,11 @@ def read_changes(folder: Path, meta: Meta, since: int) -> list[Change] | None:
         try:
             with np.load(folder / f"changes-{version}.npz", allow_pickle=False) as parts:
                 change = Change(
-                    *(parts[name] for name in ("places", "changes", "spots", "rows")), int(parts["overflow"])
+                    places=parts["places"],
+                    changes=parts["changes"],
+                    spots=parts["spots"],
+                    rows=parts["rows"],
+                    overflow=int(parts["overflow"]),
                 )
         except (OSError, ValueError, KeyError):
             return None
@@ -272,11 +275,3 @@ def _matrix(
         matrix.flush()
         os.replace(temporary, target)
     return np.asarray(matrix)
-
-
-def outgrown(meta: Meta) -> InputError:
-    """Return the error for a database that must be set up anew."""
-    return InputError(
-        f"the database has outgrown its shape: more than {meta.most_overflow:,} records find their column full",
-        cure="Set it up anew.",
-    )

@@ -1,4 +1,4 @@
-"""Files of a lookup database and of a client's copy of its hint: written whole or not at all, readable by their owner."""
+"""Files of a lookup database and of a client's hint: written whole or not at all, readable by their owner."""
 
 from __future__ import annotations
 

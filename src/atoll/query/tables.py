@@ -42,8 +42,8 @@ def read_rows(
 ) -> Rows:
     """Read keys and values of a file.
 
-    Columns of Parquet and the like keep their types.  A column of a CSV file holds whole numbers, or numbers, if all its
-    values are such, and text otherwise; dates are text, as written.
+    Columns of Parquet and the like keep their types.  A column of a CSV file holds whole numbers, or numbers, if all
+    its values are such, and text otherwise; dates are text, as written.
 
     Args:
         path: CSV, Parquet, or what else DuckDB reads.

@@ -16,7 +16,7 @@ from atoll.crypto import lookup_table, oprf, pir
 from atoll.crypto.random import Rng
 from atoll.protocols.keyword_lookup.table import digest_of
 from atoll.query import files
-from atoll.query.database import INDEX, Meta, commit, fingerprints, outgrown, read_key, read_meta
+from atoll.query.database import INDEX, Meta, commit, fingerprints, read_key, read_meta
 
 MOST_VERSIONS = 64
 """Versions back from which a client may still be brought up to date by changes."""
@@ -84,7 +84,7 @@ def compare(folder: Path, keys: Sequence[bytes], records: Sequence[bytes]) -> Di
 
 def update(
     folder: Path, keys: Sequence[bytes], records: Sequence[bytes], *, rng: Rng, difference: Difference | None = None
-) -> Meta:
+) -> Meta | None:
     """Make the next version, which holds exactly these records; nothing is written if it is the present one.
 
     Args:
@@ -94,8 +94,11 @@ def update(
         rng: Secret randomness.
         difference: What `compare` returned, if it has been called already.
 
+    Returns:
+        The next version; None if the database has outgrown its shape and must be set up anew.
+
     Raises:
-        InputError: The database has outgrown its shape, or a file is damaged.
+        InputError: A file is damaged, or cannot be written.
     """
     meta = read_meta(folder)
     key = read_key(folder, meta)
@@ -133,7 +136,7 @@ def update(
         else:
             pending.rows[-1 - place] = np.concatenate((names[at], sealed[at]))
     if rows > meta.most_overflow:
-        raise outgrown(meta)
+        return None
     new_index = np.empty(len(found.kept) + len(found.added), INDEX)
     changed_rows = np.array(found.where, np.int64)
     index = np.array(index)

@@ -1,4 +1,4 @@
-"""What the two sides of a lookup hold: the server its table, the client its hint; and how the hint is kept up to date."""
+"""What the sides of a lookup hold, the server its table, the client its hint; and how the hint is kept up to date."""
 
 from __future__ import annotations
 
