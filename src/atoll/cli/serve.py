@@ -62,6 +62,7 @@ def lookup(
     from atoll.cli.output import show_error
     from atoll.core.errors import AtollError
     from atoll.node.home import Home
+    from atoll.serving.meter import Limit
 
     watch = watch_for(name, json)
     try:
@@ -69,8 +70,10 @@ def lookup(
         site = found.site()
         watch = watch_for(site.name, json)
         with watch:
+            options = {"limit": Limit.parse(limit), "partners": partner, "fewest": allow_decoys}
+            for one in partner or ():
+                site.peer(one)  # an unknown one is an error now and not when it asks
             folder = _ready(found, name, data, key or [], kind or [], columns, rows_per_key, record_bytes, fresh, watch)
-            options = {"limit": limit, "partners": partner, "fewest": allow_decoys}
             _run(site, name, folder, listen or site.card.address, options, watch)
     except AtollError as error:
         watch.failed(error)
@@ -146,13 +149,10 @@ def _run(site: Any, name: str, folder: Path, listen: str, options: dict[str, Any
     from atoll.node.process import settle
     from atoll.registry import kernels
     from atoll.serving.lookup_service import LookupDoor, LookupService
-    from atoll.serving.meter import Limit
 
-    for partner in options["partners"] or ():
-        site.peer(partner)  # an unknown one is an error now and not when it asks
     if not listen:
         raise InputError("the site's card has no address", cure="Say where to listen with --listen host:port.")
-    limit = Limit.parse(options["limit"])
+    limit = options["limit"]
     if not os.environ.get("ATOLL_DEBUG"):
         logging.disable(logging.CRITICAL)
     for module in ("atoll.crypto.pir", "atoll.crypto.ristretto"):

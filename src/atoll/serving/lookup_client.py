@@ -12,7 +12,7 @@ import msgspec
 
 from atoll.align.ids import unique_ids
 from atoll.core.channel import Gate
-from atoll.core.errors import AtollError, ContractError, InputError, PeerFailed
+from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError, PeerFailed
 from atoll.core.identity import Card, dns_name
 from atoll.core.session import Session
 from atoll.crypto import pir
@@ -27,6 +27,7 @@ from atoll.serving.audit import AuditFile
 from atoll.serving.lookup_service import PATIENCE, PREFIX
 from atoll.serving.meter import Limit, Line, MeterBook
 from atoll.serving.prepare import key_texts
+from atoll.transport.delivery import SteadyLink
 from atoll.transport.grpc_link import Endpoint
 from atoll.transport.site import Site
 
@@ -173,7 +174,7 @@ class LookupClient:
         gate = Gate(self.site.name, job, timeout=PATIENCE, audit=audit)
         try:
             async with Endpoint(self.site, join_within=self.join_within, lost_after=15.0) as endpoint:
-                link = await endpoint.link(job, self.card, dial=True)
+                link = await self._link(endpoint, job)
                 async with Session(gate, {self.card.name: link}, hub=self.card.name, progress=progress) as session:
                     if decoys:
                         answer = await self._among(session, keys_for, decoys, rng)
@@ -189,6 +190,17 @@ class LookupClient:
             audit.close()
             book.close()
         return replace(answer, sent=audit.sent, received=audit.received, seconds=time.perf_counter() - start)
+
+    async def _link(self, endpoint: Endpoint, job: str) -> SteadyLink:
+        try:
+            return await endpoint.link(job, self.card, dial=True)
+        except ConnectionLost as error:
+            raise ConnectionLost(
+                f"{self.card.name} ({self.card.address}) did not answer within {self.join_within:g} s",
+                site=self.site.name,
+                detail=error.detail,
+                cure=f"Ask {self.card.name} whether its lookup service is running, and check address and firewall.",
+            ) from None
 
     async def _private(self, session: Session, keys_for: Callable[[About], Keys], rng: Rng) -> Answer:
         channel = session.peers[self.card.name]

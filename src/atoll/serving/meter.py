@@ -67,7 +67,8 @@ class Limit:
         return cls(int(match[1]), match[2] or "day")  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return "without limit" if self.count < 0 else f"{self.count:,} queries a {self.per}"
+        each = "an hour" if self.per == "hour" else f"a {self.per}"
+        return "without limit" if self.count < 0 else f"{self.count:,} queries {each}"
 
 
 class MeterBook:
