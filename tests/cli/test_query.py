@@ -36,6 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(150)
 def test_a_service_and_a_client_as_two_processes(folder: Path) -> None:
     words = ("serve", "lookup", "firms", "--data", "companies", "--columns", "risk,since", "--limit", "6/day")
     log = (folder / "log").open("w")
@@ -68,8 +69,8 @@ def test_what_is_wrong_is_said_before_anything_is_asked(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ends(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["atoll", *words])
         with pytest.raises(SystemExit) as end:
-            monkeypatch.setattr(sys, "argv", ["atoll", *words])
             main()
         return int(str(end.value.code)), capsys.readouterr().err
 
@@ -95,9 +96,12 @@ def test_what_is_wrong_is_said_before_anything_is_asked(
     ):
         got, told = ends(*words)
         assert (got, text in told) == (code, True), told
+    main_ends = ends(*serve, "--data", "companies", "--prepare")
+    assert (main_ends[0], "built: 300 records" in main_ends[1]) == (0, True), main_ends
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(150)
 def test_from_python(folder: Path) -> None:
     """The same in one process with the service in another; the port is the card's."""
     server = subprocess.Popen(

@@ -51,6 +51,14 @@ def test_restarts_cut_off_lines_and_long_files(tmp_path: Path, monkeypatch: pyte
     book.close()
 
 
+def test_two_services_do_not_count_side_by_side(tmp_path: Path) -> None:
+    book = MeterBook(tmp_path / "meter.jsonl", Limit(3), alone=True)
+    with pytest.raises(InputError, match="is running already"):
+        MeterBook(tmp_path / "meter.jsonl", Limit(3), alone=True)
+    book.close()
+    MeterBook(tmp_path / "meter.jsonl", Limit(3), alone=True).close()
+
+
 def test_a_limit_for_each_session(tmp_path: Path) -> None:
     book = MeterBook(tmp_path / "meter.jsonl", Limit(3, "session"))
     one, two = (SessionMeter(book, "bank", name, "private", 1) for name in "ab")

@@ -50,6 +50,9 @@ def lookup(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set up in full, with new keys, also where an update would do.")
     ] = False,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Only bring the database up to date, and stop; a running service sees it.")
+    ] = False,
     listen: ListenOption = "",
     home: HomeOption = None,
     json: JsonOption = False,
@@ -71,13 +74,21 @@ def lookup(
         watch = watch_for(site.name, json)
         with watch:
             options = {"limit": Limit.parse(limit), "partners": partner, "fewest": allow_decoys}
-            for one in partner or ():
-                site.peer(one)  # an unknown one is an error now and not when it asks
+            _known(site, partner or [])
             folder = _ready(found, name, data, key or [], kind or [], columns, rows_per_key, record_bytes, fresh, watch)
+            if prepare:
+                watch.finished({"database": str(folder / "database")})
+                return
             _run(site, name, folder, listen or site.card.address, options, watch)
     except AtollError as error:
         watch.failed(error)
         raise typer.Exit(error.exit_code if json else show_error(error)) from None
+
+
+def _known(site: Any, partners: list[str]) -> None:
+    """Refuse an unknown partner now, and not when it asks."""
+    for name in partners:
+        site.peer(name)
 
 
 def _ready(

@@ -61,7 +61,7 @@ class LookupService:
             InputError: The database is absent or damaged.
         """
         self.served = database.open_database(self.database)
-        self.book = MeterBook(self.folder / "meter.jsonl", self.limit)
+        self.book = MeterBook(self.folder / "meter.jsonl", self.limit, alone=True)
         self.audit = AuditFile(self.folder / "audit.jsonl")
 
     @property

@@ -78,14 +78,26 @@ class MeterBook:
         path: The file, `meter.jsonl`; made if missing.
         limit: The limit of every partner.
         clock: Seconds since 1970.
+        alone: Refuse when another process has the file open in this way.
+
+    Raises:
+        InputError: The file cannot be written, or another process counts in it.
     """
 
-    def __init__(self, path: Path, limit: Limit, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, limit: Limit, clock: Callable[[], float] = time.time, *, alone: bool = False
+    ) -> None:
         self.path, self.limit, self.clock = path, limit, clock
-        self._window = self._name()
-        self._spent = self._read_back()
         with writing(path.parent):
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        if alone and not _locked(self._file.fileno()):
+            self._file.close()
+            raise InputError(
+                f"the service {path.parent.name} is running already",
+                cure="Stop the other process first; two of them would each count for themselves.",
+            )
+        self._window = self._name()
+        self._spent = self._read_back()
 
     def spent(self, partner: str) -> int:
         """Return how many queries a partner has made in the present hour or day."""
@@ -127,6 +139,19 @@ class MeterBook:
             if line is not None and self._window_of(line.time) == self._window:
                 found[line.partner] = found.get(line.partner, 0) + line.count
         return found
+
+
+def _locked(file: int) -> bool:
+    """Lock a file for this process as long as it is open; return whether nobody else has."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _line(text: bytes) -> Line | None:
