@@ -27,6 +27,32 @@ def test_conformance() -> None:
     )
 
 
+def test_conformance_of_the_verifiable_mode() -> None:
+    public = ristretto.multiply_base(KEY)
+    check_protocol(
+        ProtocolCheck(
+            protocol=oprf.PROTOCOL,
+            cases=[[b"a", b"", "键".encode(), b"a"], [], [b"x"]],
+            first=lambda peer, case, rng: oprf.client(peer, case, rng=rng, public=public),
+            second=lambda peer, case, rng: oprf.server(peer, KEY, count=len(case), rng=rng),
+            reference=lambda case: (kernel.evaluate(case, KEY, verifiable=True), None),
+            max_bytes=lambda case: 64 * len(case) + 600,
+        )
+    )
+
+
+def test_a_server_with_another_key_is_noticed_in_verifiable_mode_only() -> None:
+    other, public = ristretto.random_scalar(seeded_rng(5)), ristretto.multiply_base(KEY)
+    a, b = memory_pair(timeout=2.0)
+    with pytest.raises(ProtocolError, match="did not prove"):
+        run_pair(
+            oprf.client(a, [b"x"], rng=seeded_rng(1), public=public),
+            oprf.server(b, other, count=1, rng=seeded_rng(2)),
+        )
+    a, b = memory_pair(timeout=2.0)
+    run_pair(oprf.client(a, [b"x"], rng=seeded_rng(1)), oprf.server(b, other, count=1))
+
+
 def sent_points(inputs: list[bytes], seed: int) -> np.ndarray:
     a, b, transcript = recorded_pair(allowed=oprf.PROTOCOL.kinds)
     run_pair(oprf.client(a, inputs, rng=seeded_rng(seed)), oprf.server(b, KEY, count=len(inputs)))
@@ -42,9 +68,9 @@ def test_equal_inputs_look_like_different_ones() -> None:
 def test_a_mutant_with_one_blind_for_all_shows_equal_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = kernel.blind
 
-    def mutant(inputs: list[bytes], rng: object) -> tuple[np.ndarray, np.ndarray]:
+    def mutant(inputs: list[bytes], rng: object, **mode: bool) -> tuple[np.ndarray, np.ndarray]:
         r = np.repeat(honest(inputs[:1], rng)[0], len(inputs), 0)  # type: ignore[arg-type]
-        return r, ristretto.multiply_each(ristretto.hash_to_points(inputs, kernel.HASH_TAG), r)
+        return r, ristretto.multiply_each(ristretto.hash_to_points(inputs, b"HashToGroup-" + kernel.context(False)), r)
 
     monkeypatch.setattr(kernel, "blind", mutant)
     assert len({point.tobytes() for point in sent_points([b"same"] * 20, 1)}) == 1

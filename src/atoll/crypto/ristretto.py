@@ -201,6 +201,23 @@ def invert(scalars: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return out
 
 
+def reduce_scalar(wide: bytes) -> bytes:
+    """Return 64 bytes as a scalar modulo the group's order, 32 bytes; uniform if they are."""
+    if len(wide) != 64:
+        raise ValueError(f"a scalar is reduced from 64 bytes, got {len(wide)}")
+    out = ctypes.create_string_buffer(32)
+    _library().sodium.crypto_core_ristretto255_scalar_reduce(out, wide)
+    return out.raw
+
+
+def less_product(r: bytes, c: bytes, k: bytes) -> bytes:
+    """Return r − c·k modulo the group's order, 32 bytes each."""
+    sodium, product, out = _library().sodium, ctypes.create_string_buffer(32), ctypes.create_string_buffer(32)
+    sodium.crypto_core_ristretto255_scalar_mul(product, c, k)
+    sodium.crypto_core_ristretto255_scalar_sub(out, r, product)
+    return out.raw
+
+
 def _multiplied(points: Points, scalars: NDArray[np.uint8], first: int, threads: int) -> Points:
     """Multiply by one scalar for all, (1, 32), or by one for each point, (n, 32)."""
     address, points = np.uint64(_library().multiply), read_only(np.ascontiguousarray(points))

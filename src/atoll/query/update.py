@@ -65,17 +65,16 @@ def compare(folder: Path, keys: Sequence[bytes], records: Sequence[bytes]) -> Di
     meta = read_meta(folder)
     key = read_key(folder, meta)
     index = _index(folder, meta)
-    before = {name.tobytes(): at for at, name in enumerate(index["key"])}
-    found = Difference([], [], [], [], [])
-    old_records = index["record"]
-    new = zip(fingerprints(keys, key), fingerprints(records, key), strict=True)
+    before = {name: at for at, name in enumerate(_texts(index["key"]))}
+    old, found = _texts(index["record"]), Difference([], [], [], [], [])
+    new = zip(_texts(fingerprints(keys, key)), _texts(fingerprints(records, key)), strict=True)
     for at, (name, record) in enumerate(new):
-        row = before.pop(name.tobytes(), None)
+        row = before.pop(name, None)
         if row is None:
             found.added.append(at)
             continue
         found.kept.append(row)
-        if (old_records[row] != record).any():
+        if old[row] != record:
             found.changed.append(at)
             found.where.append(row)
     found.removed.extend(before.values())
@@ -180,6 +179,12 @@ def _write(folder: Path, meta: Meta, pending: Pending, rows: int, index: NDArray
     commit(folder, made, hint, overflow, index)
     (folder / f"changes-{version - MOST_VERSIONS}.npz").unlink(missing_ok=True)
     return made
+
+
+def _texts(hashes: NDArray[np.uint64]) -> list[bytes]:
+    """Return hashes as byte strings of 16."""
+    data = np.ascontiguousarray(hashes).tobytes()
+    return [data[at : at + 16] for at in range(0, len(data), 16)]
 
 
 def _index(folder: Path, meta: Meta) -> NDArray[np.void]:
