@@ -161,7 +161,8 @@ async def site(role: str, folder: str, n: int) -> dict[str, Any]:
         link = await endpoint.link("bench", here.peer("b" if role == "a" else "a"), dial=role == "a")
         channel = Channel(link, Gate(role, "bench", keyword_lookup.PROTOCOL.kinds, audit=lines.append))
         if role == "b":
-            await keyword_lookup.server(channel, database.open_database(Path(folder) / "db"), meter=Free())
+            served = database.open_database(Path(folder) / "db")
+            await keyword_lookup.server(channel, served, meter=Free(), rng=Rng.system())
             measured: dict[str, Any] = {}
         else:
             measured = await client(channel, n, lines)

@@ -18,7 +18,7 @@ from atoll.crypto.random import Rng
 from atoll.protocols import oprf
 from atoll.protocols.keyword_lookup import protocol as lookup
 from atoll.protocols.keyword_lookup.table import Cached, Change, Served, digest_of
-from atoll.query.database import build, open_database
+from atoll.query.database import build, open_database, point_of
 from atoll.query.update import update
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
@@ -58,7 +58,7 @@ def play(
     a, b, transcript = recorded_pair(allowed=lookup.PROTOCOL.kinds)
     (records, kept), answered = run_pair(
         lookup.client(a, keys, rng=seeded_rng(seed), cached=cached),
-        lookup.server(b, served, meter=meter or Count()),
+        lookup.server(b, served, meter=meter or Count(), rng=seeded_rng(seed + 100)),
     )
     assert answered == len(keys)
     return records, kept, transcript
@@ -84,14 +84,14 @@ def test_conformance(tmp_path: Path) -> None:
         of = served[case[0]]
         once = of.layout.hint_bytes + of.overflow.nbytes + 2_000
         batches = math.ceil(len(case[1]) / lookup.BATCH)
-        return once + len(case[1]) * (4 * (of.layout.columns + of.layout.rows) + 64) + 1_000 * batches
+        return once + len(case[1]) * (4 * (of.layout.columns + of.layout.rows) + 64) + 1_200 * batches
 
     check_protocol(
         ProtocolCheck(
             protocol=lookup.PROTOCOL,
             cases=cases,
             first=first,
-            second=lambda peer, case, rng: lookup.server(peer, served[case[0]], meter=Count()),
+            second=lambda peer, case, rng: lookup.server(peer, served[case[0]], meter=Count(), rng=rng),
             reference=lambda case: (tuple(tables[case[0]].get(key) for key in case[1]), len(case[1])),
             max_bytes=cost,
         )
@@ -138,6 +138,15 @@ def test_a_database_set_up_anew_sends_its_whole_hint(tmp_path: Path) -> None:
     assert records == list(table.values())[:2]
     assert any("Hint" in f.kind for f in transcript)
     assert fresh.identity != kept.identity
+
+
+def test_a_server_that_uses_another_key_for_one_client_is_noticed(tmp_path: Path) -> None:
+    served = database(tmp_path, drawn(20))
+    with pytest.raises(ProtocolError, match="did not prove"):
+        play(replace(served, key=b"\x07" + bytes(31)), [b"x"])
+    other = replace(served, key=b"\x07" + bytes(31), point=point_of(b"\x07" + bytes(31)))
+    with pytest.raises(ProtocolError, match="not the one that its terms announce"):
+        play(other, [b"x"])
 
 
 def test_a_stale_or_forged_hint_is_noticed(tmp_path: Path) -> None:
@@ -193,14 +202,14 @@ def test_the_mutant_that_reuses_s_shows_which_columns_differ(tmp_path: Path, mon
     records, _, transcript = play(served, keys[:2])
     assert records == [table[key] for key in keys[:2]]  # it works, and nobody would notice
     u = np.frombuffer(next(f.payload for f in transcript if f.kind.endswith("Queries")), np.uint32).reshape(2, -1)
-    outputs = oprf_kernel.evaluate(keys[:2], served.key)
+    outputs = oprf_kernel.evaluate(keys[:2], served.key, verifiable=True)
     columns = lookup_table.columns_of(outputs, served.layout.columns)
     assert set(np.flatnonzero(u[0] != u[1]).tolist()) == set(columns.tolist())
 
 
 def retrieved(served: Served, key: bytes) -> np.ndarray:
     """All slots of the column that a client gets for one key."""
-    output = oprf_kernel.evaluate([key], served.key)
+    output = oprf_kernel.evaluate([key], served.key, verifiable=True)
     column = int(lookup_table.columns_of(output, served.layout.columns)[0])
     return np.ascontiguousarray(served.matrix[:, column]).reshape(served.layout.slots, -1)
 
@@ -218,9 +227,9 @@ def test_without_the_oprf_a_client_reads_its_neighbours_and_with_it_not(
 
     own_key = b"\x07" + bytes(31)
     with_oprf = database(tmp_path / "with", table)
-    assert opened(with_oprf, oprf_kernel.evaluate(guesses[:400], own_key)) == 0
+    assert opened(with_oprf, oprf_kernel.evaluate(guesses[:400], own_key, verifiable=True)) == 0
 
-    def hashed(inputs: Sequence[bytes], key: bytes, *, threads: int = 0) -> np.ndarray:
+    def hashed(inputs: Sequence[bytes], key: bytes, **options: Any) -> np.ndarray:
         joined = b"".join(hashlib.sha512(text).digest() for text in inputs)
         return np.frombuffer(joined, np.uint8).reshape(-1, 64)
 
@@ -249,7 +258,7 @@ def test_a_client_that_does_not_mind_the_limit_is_refused(tmp_path: Path) -> Non
 
     a, b = memory_pair(timeout=2.0)
     with pytest.raises(ContractError, match="limit is spent"):
-        run_pair(greedy(a), lookup.server(b, served, meter=Count(limit=3)))
+        run_pair(greedy(a), lookup.server(b, served, meter=Count(limit=3), rng=seeded_rng(2)))
 
 
 def replace_terms(terms: lookup.Terms, **fields: Any) -> lookup.Terms:
@@ -266,22 +275,22 @@ def test_batches_of_another_size_are_refused(tmp_path: Path, count: int) -> None
 
     a, b = memory_pair(timeout=2.0)
     with pytest.raises(ProtocolError, match="a batch has 1 to"):
-        run_pair(liar(a), lookup.server(b, database(tmp_path, drawn(5)), meter=Count()))
+        run_pair(liar(a), lookup.server(b, database(tmp_path, drawn(5)), meter=Count(), rng=seeded_rng(2)))
 
 
 def test_a_query_of_another_length_is_refused(tmp_path: Path) -> None:
     async def liar(peer: Channel) -> None:
         met = await lookup.meet(peer)
         await peer.send(lookup.Batch(1))
-        await oprf.client(peer, [b"x"], rng=seeded_rng(1))
+        await oprf.client(peer, [b"x"], rng=seeded_rng(1), public=np.frombuffer(met.terms.point, np.uint8))
         await peer.send(lookup.Queries(np.zeros((1, met.terms.columns + 1), np.uint32)))
 
     a, b = memory_pair(timeout=2.0)
     with pytest.raises(ProtocolError, match="Queries"):
-        run_pair(liar(a), lookup.server(b, database(tmp_path, drawn(5)), meter=Count()))
+        run_pair(liar(a), lookup.server(b, database(tmp_path, drawn(5)), meter=Count(), rng=seeded_rng(2)))
 
 
-GOOD = lookup.Terms(pir.NAME, bytes(16), 1, bytes(32), 5, 8, 1, 16, 0, -1, "{}")
+GOOD = lookup.Terms(pir.NAME, bytes(16), 1, bytes(32), bytes(32), 5, 8, 1, 16, 0, -1, "{}")
 
 
 @pytest.mark.parametrize(
@@ -289,7 +298,8 @@ GOOD = lookup.Terms(pir.NAME, bytes(16), 1, bytes(32), 5, 8, 1, 16, 0, -1, "{}")
     [
         {"columns": 0}, {"columns": 3}, {"columns": 1 << 40}, {"slots": 0}, {"slots": 1 << 50}, {"record": -1},
         {"record": 1 << 30}, {"overflow": -1}, {"overflow": 1 << 60}, {"version": 0}, {"left": -2},
-        {"identity": b"short"}, {"digest": b""}, {"parameters": "P64"}, {"slots": 1 << 16, "record": 1 << 16},
+        {"identity": b"short"}, {"digest": b""}, {"point": b""}, {"parameters": "P64"},
+        {"slots": 1 << 16, "record": 1 << 16},
     ],
 )  # fmt: skip
 def test_terms_that_cannot_be_are_refused(bad: dict[str, Any]) -> None:
@@ -338,12 +348,12 @@ def test_frozen_transcript(tmp_path: Path) -> None:
     _, kept, transcript = play(served, [b"x"])
     wanted = {f.kind.rpartition(".")[2]: hashlib.sha256(f.payload).hexdigest()[:16] for f in transcript}
     assert {name: wanted[name] for name in FROZEN} == FROZEN
-    assert kept.digest == digest_of(served.identity, 1, served.layout, served.hint, served.overflow)
+    assert kept.digest == digest_of(served.identity, 1, served.layout, served.point, served.hint, served.overflow)
 
 
 FROZEN = {
-    "HintPart": "d2be02c399a7c679",
-    "Blinded": "fc5defefb35a52a9",
-    "Queries": "98266b657103b321",
-    "Answers": "9a205d6450d4e2ee",
+    "HintPart": "8a2f89e1412ac081",
+    "Blinded": "07cf7d5efa8fd93f",
+    "Queries": "e3eb447be0d6c8a7",
+    "Answers": "15ac4527b416e2fb",
 }

@@ -19,20 +19,20 @@ from atoll.crypto import oprf
 from atoll.crypto.random import Rng
 
 CARD = Card(
-    source="RFC 9497, sections 3.3.1 (base mode) and 3.3.2 (verifiable mode), OPRF(ristretto255, SHA-512); Jarecki, "
-    "Kiayias, Krawczyk, ASIACRYPT 2014 (2HashDH).",
+    source="RFC 9497, sections 3.3.1 (base mode) and 3.3.2 (verifiable mode), OPRF(ristretto255, SHA-512); "
+    "Jarecki, Kiayias, Krawczyk, ASIACRYPT 2014 (2HashDH).",
     security="Malicious client: one-more gap Diffie-Hellman on ristretto255, SHA-512 as a random oracle. The inputs "
-    "are hidden from any server unconditionally. In base mode nothing proves that a malicious server keeps to one key; in "
-    "verifiable mode a proof of equal logarithms does, with SHA-512 as a random oracle.",
-    inputs="client: n byte strings of at most 65,535 bytes; in verifiable mode k·G. server: k, 32 bytes; and n ≤ 65,535, "
-    "which both know.",
+    "are hidden from any server unconditionally. In base mode nothing proves that a malicious server keeps to one key; "
+    "in verifiable mode a proof of equal logarithms does, with SHA-512 as a random oracle.",
+    inputs="client: n byte strings of at most 65,535 bytes; in verifiable mode k·G. server: k, 32 bytes; and "
+    "n ≤ 65,535, which both know.",
     reveals={
         "client": ("F_k at its n inputs, 64 bytes each, and nothing of F_k elsewhere.",),
         "server": ("n, which it knew.",),
     },
     cost="2 messages, 64 bytes an input. For each input 1 hash to the group and 2 scalar multiplications at the "
-    "client, 1 at the server; in verifiable mode 2 more at the client, 1 more at the server, and a message of 64 bytes.",
-    fails="ProtocolError when a point is not canonical or is the identity, there are not n of them, or the proof fails.",
+    "client, 1 at the server; in verifiable mode 2 more at the client, 1 more at the server, and 64 bytes.",
+    fails="ProtocolError when a point is not canonical or is the identity, there are not n, or the proof fails.",
     assurance="tested",
     notes=("Who may ask may try keys: the server should limit how many (`keyword-lookup` does).",),
 )

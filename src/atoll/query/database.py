@@ -139,7 +139,7 @@ def build(
     meta = Meta(
         identity=identity.hex(), version=version, count=len(keys), columns=layout.columns, slots=layout.slots,
         record=record, overflow=len(overflow), most_overflow=most, about=about,
-        digest=digest_of(identity, version, layout, hint, overflow).hex(),
+        digest=digest_of(identity, version, layout, point_of(key), hint, overflow).hex(),
     )  # fmt: skip
     files.write(folder / f"key-{meta.identity}", lambda file: file.write(key))  # readable by its owner only
     commit(folder, meta, hint, overflow, index)
@@ -155,7 +155,7 @@ def open_database(folder: Path) -> Served:
         InputError: There is none, or a file is absent or damaged.
     """
     meta = read_meta(folder)
-    layout, version = meta.layout, meta.version
+    layout, version, key = meta.layout, meta.version, read_key(folder, meta)
     return Served(
         identity=bytes.fromhex(meta.identity),
         version=version,
@@ -164,7 +164,8 @@ def open_database(folder: Path) -> Served:
         matrix=files.read_array(folder / f"matrix-{version}.npy", "|u1", (layout.rows, layout.columns)),
         hint=files.read_array(folder / f"hint-{version}.npy", "<u4", (layout.rows, pir.N)),
         overflow=files.read_array(folder / f"overflow-{version}.npy", "|u1", (meta.overflow, layout.row_bytes)),
-        key=read_key(folder, meta),
+        key=key,
+        point=point_of(key),
         about=meta.about,
         digest=bytes.fromhex(meta.digest),
         changes=lambda since: read_changes(folder, meta, since),
@@ -173,7 +174,7 @@ def open_database(folder: Path) -> Served:
 
 def find(served: Served, keys: Sequence[bytes]) -> list[bytes | None]:
     """Return records at their owner's own site, for the owner and for `decoy-lookup`."""
-    outputs, layout = oprf.evaluate(keys, served.key), served.layout
+    outputs, layout = oprf.evaluate(keys, served.key, verifiable=True), served.layout
     names = served.overflow[:, : lookup_table.NAME_BYTES]
     out = []
     for output, column in zip(outputs, lookup_table.columns_of(outputs, layout.columns).tolist(), strict=True):
@@ -224,6 +225,11 @@ def read_changes(folder: Path, meta: Meta, since: int) -> list[Change] | None:
     return found
 
 
+def point_of(key: bytes) -> bytes:
+    """Return k·G, by which clients know k."""
+    return ristretto.multiply_base(key).tobytes()
+
+
 def fingerprints(texts: Sequence[bytes], key: bytes) -> NDArray[np.uint64]:
     """Return hashes under k of byte strings, (n, 2) uint64."""
     joined = b"".join(hashlib.blake2b(text, key=key, digest_size=16).digest() for text in texts)
@@ -246,7 +252,7 @@ def _sealed(
     slots = np.empty((len(keys), width), np.uint8)
     for lo in range(0, len(keys), CHUNK):
         part = slice(lo, min(lo + CHUNK, len(keys)))
-        outputs = oprf.evaluate(keys[part], key, threads=threads)
+        outputs = oprf.evaluate(keys[part], key, threads=threads, verifiable=True)
         at_columns[part], names[part] = lookup_table.columns_of(outputs, columns), lookup_table.names_of(outputs)
         slots[part] = lookup_table.seal(outputs, records[part], record, identity)
         progress("records", part.stop, len(keys))

@@ -16,7 +16,7 @@ from atoll.crypto import lookup_table, oprf, pir
 from atoll.crypto.random import Rng
 from atoll.protocols.keyword_lookup.table import digest_of
 from atoll.query import files
-from atoll.query.database import INDEX, Meta, commit, fingerprints, read_key, read_meta
+from atoll.query.database import INDEX, Meta, commit, fingerprints, point_of, read_key, read_meta
 
 MOST_VERSIONS = 64
 """Versions back from which a client may still be brought up to date by changes."""
@@ -113,7 +113,7 @@ def update(
             pending.rows[-1 - place] = rng.u8(layout.row_bytes)
             freed.append(-1 - place)
     touched = found.added + found.changed
-    outputs = oprf.evaluate([keys[at] for at in touched], key)
+    outputs = oprf.evaluate([keys[at] for at in touched], key, verifiable=True)
     sealed = lookup_table.seal(outputs, [records[at] for at in touched], layout.record, identity)
     names, columns = lookup_table.names_of(outputs), lookup_table.columns_of(outputs, layout.columns)
     used = _used(index["place"][found.kept], columns[: len(found.added)], layout.columns)
@@ -174,7 +174,8 @@ def _write(folder: Path, meta: Meta, pending: Pending, rows: int, index: NDArray
     overflow[spots] = np.array([pending.rows[at] for at in spots.tolist()], np.uint8).reshape(-1, layout.row_bytes)
     parts = {"places": places, "changes": changes, "spots": spots, "rows": overflow[spots]}
     files.write(folder / f"changes-{version}.npz", lambda file: np.savez(file, **parts, overflow=np.array(rows)))  # type: ignore[arg-type]
-    digest = digest_of(identity, version, layout, hint, overflow).hex()
+    point = point_of(read_key(folder, meta))
+    digest = digest_of(identity, version, layout, point, hint, overflow).hex()
     made = msgspec.structs.replace(meta, version=version, count=len(index), overflow=rows, digest=digest)
     commit(folder, made, hint, overflow, index)
     (folder / f"changes-{version - MOST_VERSIONS}.npz").unlink(missing_ok=True)

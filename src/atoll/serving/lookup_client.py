@@ -44,6 +44,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slots: int
     record: int
     overflow: int
+    point: str
     digest: str
 
 
@@ -252,8 +253,9 @@ class LookupClient:
             hint = files.read_array(self.folder / f"hint-{kept.version}.npy", "<u4", (layout.rows, pir.N))
             shape = (kept.overflow, layout.row_bytes)
             overflow = files.read_array(self.folder / f"overflow-{kept.version}.npy", "|u1", shape)
-            names = (bytes.fromhex(kept.identity), kept.version, layout, bytes.fromhex(kept.digest))
-            cached = Cached(*names, hint, overflow)
+            names = (bytes.fromhex(kept.identity), kept.version, layout)
+            pins = (bytes.fromhex(kept.point), bytes.fromhex(kept.digest))
+            cached = Cached(*names, *pins, hint, overflow)
         except (AtollError, ValueError):
             return None
         return cached if cached.intact() else None
@@ -264,7 +266,7 @@ class LookupClient:
         files.write_array(self.folder / f"hint-{version}.npy", cached.hint)
         files.write_array(self.folder / f"overflow-{version}.npy", cached.overflow)
         sizes = (layout.columns, layout.slots, layout.record, len(cached.overflow))
-        kept = Kept(cached.identity.hex(), version, *sizes, cached.digest.hex())
+        kept = Kept(cached.identity.hex(), version, *sizes, cached.point.hex(), cached.digest.hex())
         files.write_json(self.folder / "hint.json", kept)
         for path in self.folder.glob("*-*.npy"):
             if path.name not in (f"hint-{version}.npy", f"overflow-{version}.npy"):

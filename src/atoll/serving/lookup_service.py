@@ -151,7 +151,7 @@ class LookupDoor:
         channel = session.peers[meter.partner]
         if meter.method == "private":
             with session.step("lookup", uses=[keyword_lookup.PROTOCOL]):
-                await keyword_lookup.server(channel, served, meter=meter)
+                await keyword_lookup.server(channel, served, meter=meter, rng=Rng.system())
             return
         with session.step("lookup", uses=[decoy_lookup.PROTOCOL]):
             await decoy_lookup.server(

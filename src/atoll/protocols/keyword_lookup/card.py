@@ -24,8 +24,8 @@ CARD = Card(
     },
     cost="Once for each full set-up 4,096 L bytes of hint and the overflow, 2 % of the records; an update sends twice "
     "the bytes of the slots that changed. For each key 4 (m + L) + 64 bytes, m columns, L rows; a million records of "
-    "256 bytes: m = 32,768, L = 9,520. Two round trips for each batch of up to 32 keys. The server reads the database "
-    "once for up to 4 keys.",
+    "256 bytes: m = 32,768, L = 9,520. Two round trips and a proof of 64 bytes for each batch of up to 32 keys. The "
+    "server reads the database once for up to 4 keys.",
     fails="ContractError at the client, before anything is asked, when the server's limit is spent, and at the server "
     "when a client asks all the same; ProtocolError on wrong sizes, points off the group, terms that cannot be, a hint "
     "that does not fit its digest, or another content under a version that the client knows.",
@@ -35,8 +35,9 @@ CARD = Card(
         "A malicious server can answer wrongly, and a wrong answer looks like a miss: nothing proves an answer.",
         "Selective failure: a server that garbles part of the database and can see whether the client misses learns "
         "something of the key. The client does not ask again, and must not let the server see what it found.",
-        "The client pins the digest of the hint to the version, so that a server cannot show it one database today and "
-        "another tomorrow under one version; clients can compare digests.",
+        "The client pins the digest of hint and OPRF key to the version, so that a server cannot show it one database "
+        "today and another tomorrow under one version; clients can compare digests, and no client is served by a key "
+        "of its own.",
         "A client can try keys that it has no business with: the limit on queries is what stops it from going through "
         "a whole range of them; it holds across restarts.",
     ),

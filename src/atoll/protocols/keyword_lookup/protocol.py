@@ -5,7 +5,7 @@
 (3) server → client   Plan, then HintPart … Overflow, or Change …, or nothing
 then for each batch of keys
 (4) client → server   Batch                    how many; 0 ends
-(5) both              `oprf`                   F_k(key): the column, and the key of the record
+(5) both              `oprf`                   F_k(key), verifiable: the column, and the key of the record
 (6) client → server   Queries                  u = A·s + e + Δ·(unit vector of the column)
 (7) server → client   Answers                  D·u
 """
@@ -51,6 +51,7 @@ class Terms(Message, frozen=True):
     parameters: str
     identity: bytes
     version: int
+    point: bytes
     digest: bytes
     count: int
     columns: int
@@ -119,13 +120,14 @@ class Met:
     fetched: bool
 
 
-async def server(peer: Channel, served: Served, *, meter: Meter) -> int:
+async def server(peer: Channel, served: Served, *, meter: Meter, rng: Rng) -> int:
     """Serve one client until it is done.
 
     Args:
         peer: Channel to the client.
         served: The database.
         meter: Counts this client's queries, before they are answered.
+        rng: Secret randomness for the proofs of the OPRF.
 
     Returns:
         How many queries were answered.
@@ -136,7 +138,7 @@ async def server(peer: Channel, served: Served, *, meter: Meter) -> int:
     """
     layout = served.layout
     sizes = (served.count, layout.columns, layout.slots, layout.record, len(served.overflow))
-    first = (pir.NAME, served.identity, served.version, served.digest)
+    first = (pir.NAME, served.identity, served.version, served.point, served.digest)
     await peer.send(Terms(*first, *sizes, meter.left(), served.about))  # (1)
     await _bring_up_to_date(peer, served)  # (2) (3)
     answered = 0
@@ -144,7 +146,7 @@ async def server(peer: Channel, served: Served, *, meter: Meter) -> int:
         if not 0 < count <= BATCH:
             raise ProtocolError(f"a batch has 1 to {BATCH} keys, the peer announces {count:,}")
         meter.spend(count)
-        await oprf.server(peer, served.key, count=count)  # (5)
+        await oprf.server(peer, served.key, count=count, rng=rng)  # (5)
         queries = await peer.recv(Queries, u=(count, layout.columns))  # (6)
         await peer.send(Answers(await offload(pir.answer, served.matrix, queries.u)))  # (7)
         answered += count
@@ -237,14 +239,15 @@ async def ask(
             cure="Ask for fewer keys, wait until the limit is renewed, or agree on a higher one.",
         )
     cached, found = met.cached, list[bytes | None]()
-    public, opener = cached.public, await offload(Opener, cached)
+    public, public_point = cached.public, np.frombuffer(cached.point, np.uint8)
+    opener = await offload(Opener, cached)
     batches = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
     drawn = [rng.spawn() for _ in batches]
     upcoming = asyncio.ensure_future(offload(pir.masks, public, len(batches[0]), drawn[0])) if batches else None
     try:
         for at, batch in enumerate(batches):
             await peer.send(Batch(len(batch)))  # (4)
-            outputs = await oprf.client(peer, batch, rng=rng)  # (5)
+            outputs = await oprf.client(peer, batch, rng=rng, public=public_point)  # (5)
             if upcoming is None:
                 raise RuntimeError("no queries were prepared")
             s, u = await upcoming
@@ -274,7 +277,11 @@ def _checked(terms: Terms, server: str, largest: int) -> Layout:
         layout = Layout(terms.columns, terms.slots, terms.record)
     except ValueError as cause:
         raise ProtocolError(f"the terms of {server} cannot be: {cause}") from None
-    whole = terms.parameters == pir.NAME and len(terms.identity) == IDENTITY_BYTES and len(terms.digest) == 32
+    whole = (
+        terms.parameters == pir.NAME
+        and len(terms.identity) == IDENTITY_BYTES
+        and len(terms.digest) == len(terms.point) == 32
+    )
     if not (whole and terms.version >= 1 and terms.overflow >= 0 and terms.left >= -1):
         raise ProtocolError(f"the terms of {server} cannot be: other parameters, or a number out of range")
     size = layout.hint_bytes + terms.overflow * layout.row_bytes
@@ -293,14 +300,15 @@ async def _download(peer: Channel, terms: Terms, layout: Layout) -> Cached:
         parts.append((await peer.recv(HintPart, words=shape)).words)
     overflow = (await peer.recv(Overflow, rows=(terms.overflow, layout.row_bytes))).rows
     hint = parts[0] if len(parts) == 1 else await offload(np.concatenate, parts)
-    cached = Cached(terms.identity, terms.version, layout, terms.digest, hint, overflow)
+    cached = Cached(terms.identity, terms.version, layout, terms.point, terms.digest, hint, overflow)
     await _verify(cached, terms, peer.peer)
     return cached
 
 
 async def _verify(cached: Cached, terms: Terms, server: str) -> None:
     """Hold what came to the digest in the terms."""
-    digest = await offload(digest_of, cached.identity, cached.version, cached.layout, cached.hint, cached.overflow)
+    parts = (cached.identity, cached.version, cached.layout, cached.point, cached.hint, cached.overflow)
+    digest = await offload(digest_of, *parts)
     if digest != terms.digest:
         raise ProtocolError(
             f"the hint from {server} is not the one that its terms announce",

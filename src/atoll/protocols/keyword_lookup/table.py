@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Protocol
 
 import numpy as np
@@ -60,7 +60,8 @@ class Served:
         matrix: D, (rows, columns) uint8.
         hint: D·A, (rows, 1024) uint32.
         overflow: (s, 16 + width) uint8: name and slot.
-        key: k of the OPRF.
+        key: k of the OPRF, in verifiable mode.
+        point: k·G, by which clients know k.
         about: What the columns of a record mean, as text for the client.
         digest: Of `digest_of`.
         changes: Returns what has changed since a version, one `Change` a version, or None if that is not known any
@@ -75,6 +76,7 @@ class Served:
     hint: NDArray[np.uint32]
     overflow: NDArray[np.uint8]
     key: bytes
+    point: bytes
     about: str
     digest: bytes
     changes: Callable[[int], Sequence[Change] | None] = lambda version: None
@@ -95,7 +97,7 @@ class Cached:
     """What a client keeps of a database: it is asked for once, and serves until the version changes.
 
     Attributes:
-        identity, version, layout, digest: As of `Served`.
+        identity, version, layout, point, digest: As of `Served`.
         hint: (rows, 1024) uint32.
         overflow: (s, 16 + width) uint8.
     """
@@ -103,6 +105,7 @@ class Cached:
     identity: bytes
     version: int
     layout: Layout
+    point: bytes
     digest: bytes
     hint: NDArray[np.uint32]
     overflow: NDArray[np.uint8]
@@ -114,7 +117,8 @@ class Cached:
 
     def intact(self) -> bool:
         """Whether hint and overflow are still what the digest says."""
-        return digest_of(self.identity, self.version, self.layout, self.hint, self.overflow) == self.digest
+        parts = (self.identity, self.version, self.layout, self.point, self.hint, self.overflow)
+        return digest_of(*parts) == self.digest
 
     def changed(self, change: Change) -> Cached:
         """Return the next version; its digest is still the old one.
@@ -135,7 +139,7 @@ class Cached:
         hint = np.array(self.hint)
         rows, columns = change.places // layout.columns * layout.width, change.places % layout.columns
         pir.change_hint(hint, self.public, rows, columns, change.changes)
-        return Cached(self.identity, self.version + 1, layout, self.digest, hint, overflow)
+        return replace(self, version=self.version + 1, hint=hint, overflow=overflow)
 
 
 class Opener:
@@ -166,11 +170,16 @@ class Opener:
 
 
 def digest_of(
-    identity: bytes, version: int, layout: Layout, hint: NDArray[np.uint32], overflow: NDArray[np.uint8]
+    identity: bytes,
+    version: int,
+    layout: Layout,
+    point: bytes,
+    hint: NDArray[np.uint32],
+    overflow: NDArray[np.uint8],
 ) -> bytes:
     """Return the SHA-256 that binds a client's hint to a version of a database, 32 bytes."""
     numbers = [version, layout.columns, layout.slots, layout.record, len(overflow)]
-    sha = hashlib.sha256(b"atoll/lookup/v1" + identity + np.array(numbers, "<u8").tobytes())
+    sha = hashlib.sha256(b"atoll/lookup/v1" + identity + point + np.array(numbers, "<u8").tobytes())
     sha.update(np.ascontiguousarray(hint).data)
     sha.update(np.ascontiguousarray(overflow).data)
     return sha.digest()
