@@ -2,10 +2,10 @@
 
 import pytest
 
-from atoll.crypto import bit_transpose, choice_pads, pir, random, ristretto, tmmo
+from atoll.crypto import bit_transpose, choice_pads, random, ristretto, tmmo
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled() -> None:
-    for module in (bit_transpose, choice_pads, pir, random, ristretto, tmmo):
+    for module in (bit_transpose, choice_pads, random, ristretto, tmmo):
         module.warm()
