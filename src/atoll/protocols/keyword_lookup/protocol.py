@@ -13,10 +13,12 @@ then for each batch of keys
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
 from atoll.core.errors import ContractError, ProtocolError
@@ -43,6 +45,7 @@ LARGEST_CHANGE = 1 << 26
 """Most bytes of changes in one version; more come as a new hint."""
 
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 class Terms(Message, frozen=True):
@@ -239,31 +242,45 @@ async def ask(
             cure="Ask for fewer keys, wait until the limit is renewed, or agree on a higher one.",
         )
     cached, found = met.cached, list[bytes | None]()
-    public, public_point = cached.public, np.frombuffer(cached.point, np.uint8)
+    public, point = cached.public, np.frombuffer(cached.point, np.uint8)
     opener = await offload(Opener, cached)
     batches = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
-    drawn = [rng.spawn() for _ in batches]
-    upcoming = asyncio.ensure_future(offload(pir.masks, public, len(batches[0]), drawn[0])) if batches else None
+    drawn = [(len(batch), rng.spawn()) for batch in batches]
+    upcoming = _begin(offload(pir.masks, public, *drawn[0])) if batches else None
+    opening: asyncio.Task[list[bytes | None]] | None = None
     try:
         for at, batch in enumerate(batches):
             await peer.send(Batch(len(batch)))  # (4)
-            outputs = await oprf.client(peer, batch, rng=rng, public=public_point)  # (5)
+            outputs = await oprf.client(peer, batch, rng=rng, public=point)  # (5)
             if upcoming is None:
                 raise RuntimeError("no queries were prepared")
             s, u = await upcoming
-            upcoming = None
             pir.choose(u, lookup_table.columns_of(outputs, cached.layout.columns))
             await peer.send(Queries(u))  # (6)
-            if at + 1 < len(batches):
-                upcoming = asyncio.ensure_future(offload(pir.masks, public, len(batches[at + 1]), drawn[at + 1]))
+            upcoming = _begin(offload(pir.masks, public, *drawn[at + 1])) if at + 1 < len(batches) else None
             answers = (await peer.recv(Answers, words=(len(batch), cached.layout.rows))).words  # (7)
             columns = await offload(pir.recover, answers, cached.hint, s)
-            found += await offload(lambda o, c: [opener.open(*one) for one in zip(o, c, strict=True)], outputs, columns)
+            if opening is not None:
+                found += await opening
+                progress(len(found), len(keys))
+            # in the background: when the next batch leaves must not depend on what is found in this one
+            opening = _begin(offload(_opened, opener, outputs, columns))
+        if opening is not None:
+            found += await opening
             progress(len(found), len(keys))
     finally:
-        if upcoming is not None:
-            upcoming.cancel()
+        for task in (upcoming, opening):
+            if task is not None:
+                task.cancel()
     return found
+
+
+def _begin(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    return asyncio.create_task(work)
+
+
+def _opened(opener: Opener, outputs: NDArray[np.uint8], columns: NDArray[np.uint8]) -> list[bytes | None]:
+    return [opener.open(output, column) for output, column in zip(outputs, columns, strict=True)]
 
 
 async def leave(peer: Channel) -> None:

@@ -156,17 +156,16 @@ class Opener:
         self.rows = {names[step * at : step * at + step]: at for at in range(len(cached.overflow))}
 
     def open(self, output: NDArray[np.uint8], column: NDArray[np.uint8]) -> bytes | None:
-        """Return the record of a key, or None if the database has none.
+        """Return the record of a key, or None if the database has none; with the same work whatever is found.
 
         Args:
             output: F (64,).
             column: The retrieved column, (rows,) uint8.
         """
         found = lookup_table.unseal(output, column.reshape(self.layout.slots, self.layout.width), self.identity)
-        row = self.rows.get(lookup_table.names_of(output[None])[0].tobytes())
-        if found is None and row is not None:
-            found = lookup_table.unseal(output, self.overflow[row : row + 1, lookup_table.NAME_BYTES :], self.identity)
-        return found
+        row = self.rows.get(lookup_table.names_of(output[None])[0].tobytes(), 0)
+        late = lookup_table.unseal(output, self.overflow[row : row + 1, lookup_table.NAME_BYTES :], self.identity)
+        return late if found is None else found
 
 
 def digest_of(
