@@ -117,6 +117,8 @@ def test_unknown_services_and_partners_that_may_not_ask(tmp_path: Path) -> None:
         LookupClient.at(pair.clients["bank"], "companies", tmp_path)
     with pytest.raises(InputError, match="names no service"):
         LookupClient.at(pair.clients["bank"], "../x@registry", tmp_path)
+    with pytest.raises(InputError, match="names no service"):
+        LookupClient.at(pair.clients["bank"], "..@registry", tmp_path)
     with pytest.raises(IdentityError, match="no card of 'nobody'"):
         LookupClient.at(pair.clients["bank"], "companies@nobody", tmp_path)
 

@@ -149,9 +149,10 @@ async def meet(peer: Channel) -> Offered:
 
 async def ask(
     peer: Channel, offered: Offered, keys: Sequence[bytes], *, pool: Sequence[bytes], k: int, secret: bytes, rng: Rng,
+    counted: Callable[[int], None] = lambda count: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[bytes | None]:  # fmt: skip
-    """Look up keys after `meet`; arguments and errors as of `client`."""
+    """Look up keys after `meet`, `counted` before each; other arguments and errors as of `client`."""
     if not max(2, offered.fewest) <= k <= MOST:
         least = max(2, offered.fewest)
         raise ContractError(
@@ -171,6 +172,7 @@ async def ask(
         scaled = ristretto.multiply(offered.point[None], (c + 1).to_bytes(32, "little"))
         R = ristretto.add(scaled, ristretto.multiply_base(x)[None])
         lengths = np.array([len(name) for name in names], np.uint32)
+        counted(1)
         await peer.send(Candidates(lengths, np.frombuffer(b"".join(names), np.uint8), R[0]))  # (2)
         closed = (await peer.recv(Closed, records=(k, offered.record + TAG))).records  # (3)
         shared = ristretto.multiply(offered.point[None], x)

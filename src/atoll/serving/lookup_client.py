@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from atoll.core.session import Session
 from atoll.crypto import pir
 from atoll.crypto.lookup_table import Layout
 from atoll.crypto.random import Rng
+from atoll.data.catalogue import NAME
 from atoll.protocols import decoy_lookup
 from atoll.protocols.keyword_lookup import protocol as keyword_lookup
 from atoll.protocols.keyword_lookup.table import Cached
@@ -32,7 +34,6 @@ from atoll.transport.grpc_link import Endpoint
 from atoll.transport.site import Site
 
 Progress = Callable[[str, int, int], None]
-SERVICE_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,7 +138,7 @@ class LookupClient:
             IdentityError: The partner is not trusted.
         """
         service, _, partner = source.partition("@")
-        if not partner or not 1 <= len(service) <= 64 or set(service) - set(SERVICE_LETTERS):
+        if not partner or not NAME.fullmatch(service):
             raise InputError(f"{source!r} names no service", cure="Write SERVICE@SITE, such as registry@partner.")
         card = site.peer(partner)
         if not card.address:
@@ -177,12 +178,15 @@ class LookupClient:
             async with Endpoint(self.site, join_within=self.join_within, lost_after=15.0) as endpoint:
                 link = await self._link(endpoint, job)
                 async with Session(gate, {self.card.name: link}, hub=self.card.name, progress=progress) as session:
+
+                    def counted(version: int, count: int) -> None:
+                        names = (self.service, self.card.name, session_id, method)
+                        book.add(Line(time.time(), *names, count, version))
+
                     if decoys:
-                        answer = await self._among(session, keys_for, decoys, rng)
+                        answer = await self._among(session, keys_for, decoys, rng, partial(counted, 0))
                     else:
-                        answer = await self._private(session, keys_for, rng)
-            names = (self.service, self.card.name, session_id, method)
-            book.add(Line(time.time(), *names, answer.asked, answer.version))
+                        answer = await self._private(session, keys_for, rng, counted)
         except PeerFailed as error:
             if error.step != "terms":
                 raise
@@ -203,7 +207,9 @@ class LookupClient:
                 cure=f"Ask {self.card.name} whether its lookup service is running, and check address and firewall.",
             ) from None
 
-    async def _private(self, session: Session, keys_for: Callable[[About], Keys], rng: Rng) -> Answer:
+    async def _private(
+        self, session: Session, keys_for: Callable[[About], Keys], rng: Rng, counted: Callable[[int, int], None]
+    ) -> Answer:
         channel = session.peers[self.card.name]
         with session.step("lookup", uses=[keyword_lookup.PROTOCOL]):
             met = await keyword_lookup.meet(channel, cached=self._cached())
@@ -215,13 +221,21 @@ class LookupClient:
             def progress(done: int, total: int) -> None:
                 session.progress("keys", done, total)
 
-            records = await keyword_lookup.ask(channel, met, keys, rng=rng, progress=progress)
+            count = partial(counted, met.terms.version)
+            records = await keyword_lookup.ask(channel, met, keys, rng=rng, counted=count, progress=progress)
             await keyword_lookup.leave(channel)
         terms = met.terms
         rows = self._rows(records, back, about)
         return Answer(about, rows, len(keys), _rest(terms.left, keys), terms.version, terms.count, met.fetched)
 
-    async def _among(self, session: Session, keys_for: Callable[[About], Keys], decoys: Decoys, rng: Rng) -> Answer:
+    async def _among(
+        self,
+        session: Session,
+        keys_for: Callable[[About], Keys],
+        decoys: Decoys,
+        rng: Rng,
+        counted: Callable[[int], None],
+    ) -> Answer:
         channel = session.peers[self.card.name]
         with session.step("lookup", uses=[decoy_lookup.PROTOCOL]):
             offered = await decoy_lookup.meet(channel)
@@ -233,8 +247,9 @@ class LookupClient:
                 session.progress("keys", done, total)
 
             records = await decoy_lookup.ask(
-                channel, offered, keys, pool=pool, k=decoys.k, secret=self._secret(), rng=rng, progress=progress
-            )
+                channel, offered, keys, pool=pool, k=decoys.k, secret=self._secret(), rng=rng, counted=counted,
+                progress=progress,
+            )  # fmt: skip
         rows = self._rows(records, back, about)
         return Answer(about, rows, len(keys), _rest(offered.left, keys), 0, offered.count, False, decoys=decoys.k)
 

@@ -233,9 +233,19 @@ async def meet(peer: Channel, *, cached: Cached | None = None, largest: int = LA
 
 
 async def ask(
-    peer: Channel, met: Met, keys: Sequence[bytes], *, rng: Rng, progress: Progress = lambda done, total: None
+    peer: Channel,
+    met: Met,
+    keys: Sequence[bytes],
+    *,
+    rng: Rng,
+    counted: Callable[[int], None] = lambda count: None,
+    progress: Progress = lambda done, total: None,
 ) -> list[bytes | None]:
-    """Look up keys after `meet`; arguments and errors as of `client`."""
+    """Look up keys after `meet`; other arguments and errors as of `client`.
+
+    Args:
+        counted: Called with the size of every batch before it is asked.
+    """
     if 0 <= met.terms.left < len(keys):
         raise ContractError(
             f"{peer.peer} allows {met.terms.left:,} more queries now, and {len(keys):,} keys are asked for",
@@ -250,6 +260,7 @@ async def ask(
     opening: asyncio.Task[list[bytes | None]] | None = None
     try:
         for at, batch in enumerate(batches):
+            counted(len(batch))
             await peer.send(Batch(len(batch)))  # (4)
             outputs = await oprf.client(peer, batch, rng=rng, public=point)  # (5)
             if upcoming is None:
