@@ -101,7 +101,7 @@ def scan(folder: Path, n: int, what: str, report: Report) -> None:
     )  # fmt: skip
     report.row(
         f"{what}: scanned, one query", size / one / 1e9, unit="GB/s", limit=size / read / 1e9,
-        limit_name="memory bandwidth", goal=GOAL_GBS, note="1 core",
+        limit_name="memory bandwidth", goal=GOAL_GBS, note="1 core; the SimplePIR paper reports 10 GB/s",
     )  # fmt: skip
     report.row(
         f"{what}: scanned, batch of {BATCH}", BATCH * size / many / 1e9, unit="GB/s", limit=size / read / 1e9,
