@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from atoll.align.ids import pack_keys
 from atoll.core.errors import InputError, ProtocolError
+from atoll.query.database import find, open_database
 from atoll.query.records import About, Field, decode, encode, padded_length, read_about
 from atoll.query.results import check_target, write_table
-from atoll.query.tables import read_rows
-from atoll.serving.prepare import grouped
+from atoll.query.tables import Rows, read_rows
+from atoll.serving.prepare import grouped, prepare
+from atoll.testing import seeded_rng
 
 FIELDS = (Field("n", "int"), Field("x", "float"), Field("ok", "bool"), Field("t", "text"))
 ABOUT = About(key=("id",), kinds=("text",), fields=FIELDS, rows=2)
@@ -74,6 +77,21 @@ def test_repeated_keys_are_refused_or_kept(tmp_path: Path) -> None:
     keys, records, _ = grouped(rows, About(key=("id",), kinds=("text",), fields=rows.fields, rows=2))
     assert len(keys) == 2
     assert decode(records[0], About(key=("id",), kinds=("text",), fields=rows.fields, rows=2), "s") == [(1,), (3,)]
+
+
+def test_keys_that_are_too_long_and_tables_without_columns(tmp_path: Path) -> None:
+    about = About(key=("id",), kinds=("text",), fields=FIELDS)
+    row = (1, 0.5, True, "")
+    with pytest.raises(InputError, match="1 keys are longer than 65,535 bytes") as error:
+        grouped(Rows((["a", "x" * 65_540],), FIELDS, [row, row], ["line 2", "line 3"]), about)
+    assert "line 3" in error.value.detail
+    with pytest.raises(InputError, match="a record has at most 256 columns"):
+        prepare(tmp_path, Rows((["a"],), FIELDS * 100, [()], ["line 2"]), about, rng=seeded_rng(1))
+    bare = About(key=("id",), kinds=("text",), fields=())
+    prepare(tmp_path, Rows((["a"],), (), [()], ["line 2"]), bare, rng=seeded_rng(1))
+    (record,) = find(open_database(tmp_path), pack_keys([["a"]]))
+    assert record is not None
+    assert decode(record, bare, "s") == [()]
 
 
 def test_results_as_csv_and_parquet(tmp_path: Path) -> None:

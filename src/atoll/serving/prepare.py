@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atoll.align.ids import pack_keys, unique_ids
+from atoll.align.ids import canonical, pack_keys, unique_ids
 from atoll.core.errors import InputError
 from atoll.crypto import lookup_table
+from atoll.crypto.oprf import LONGEST_INPUT
 from atoll.crypto.random import Rng
 from atoll.query import database
-from atoll.query.records import About, encode, padded_length
+from atoll.query.records import MOST_FIELDS, About, encode, padded_length
 from atoll.query.tables import Rows
 from atoll.query.update import compare, update
 
@@ -57,6 +58,10 @@ def prepare(
     Raises:
         InputError: Keys are missing, unfit, or repeat; a record is too long; the folder cannot be written.
     """
+    if len(rows.fields) > MOST_FIELDS:
+        raise InputError(
+            f"a record has at most {MOST_FIELDS} columns, not {len(rows.fields)}", cure="Name some with --columns."
+        )
     keys, records, places = grouped(rows, about)
     if not fresh and database.exists(folder):
         meta = database.read_meta(folder)
@@ -99,10 +104,16 @@ def key_texts(columns: Sequence[Sequence[str]], kinds: Sequence[str], places: Se
     Raises:
         InputError: Keys are missing or do not fit their kind; names the places of some, and not the keys.
     """
-    from atoll.align.ids import canonical
-
     try:
-        return pack_keys(columns, kinds)
+        keys = pack_keys(columns, kinds)
+        long = [place for place, key in zip(places, keys, strict=True) if len(key) > LONGEST_INPUT]
+        if long:
+            raise InputError(
+                f"{len(long):,} keys are longer than {LONGEST_INPUT:,} bytes",
+                detail=f"For example {', '.join(long[:3])}.",
+                cure="Choose another key column.",
+            )
+        return keys
     except InputError as cause:
         bad = []
         for place, *texts in zip(places, *columns, strict=True):
