@@ -25,7 +25,7 @@ def plain(matrix: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def whole(public: pir.PublicMatrix) -> np.ndarray:
-    return np.concatenate([block.T for _, block in public.blocks()])
+    return np.concatenate([block.T.copy() for _, block in public.blocks()])
 
 
 @given(st.integers(1, 23), st.integers(0, 7), st.integers(1, 9), st.integers(0, 1000))
@@ -143,6 +143,13 @@ def test_another_database_has_another_a() -> None:
     assert hashlib.sha256(late.tobytes()).hexdigest()[:16] == FROZEN["late"]
     s, u = pir.masks(pir.PublicMatrix(b"one", 16), 1, Rng(bytes(32)))
     assert hashlib.sha256(s.tobytes() + u.tobytes()).hexdigest()[:16] == FROZEN["mask"]
+
+
+def test_blocks_one_by_one_are_the_same_as_in_a_row() -> None:
+    public = pir.PublicMatrix(b"here", 8192)
+    for number, (first, block) in enumerate(public.blocks()):
+        assert first == 2048 * number
+        assert np.array_equal(block, public.block(number))
 
 
 @pytest.mark.parametrize("columns", [0, 3, -4, 1 << 18])

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from atoll.crypto.aes import expand
@@ -79,9 +80,12 @@ class PublicMatrix:
         return expand(self._key, 4 * words, (number * (words // 4)).to_bytes(16, "big")).view(np.uint32).reshape(N, -1)
 
     def blocks(self) -> Iterator[tuple[int, U32]]:
-        """Yield the first column of each block, and the block."""
-        for number in range(self.columns // self.width):
-            yield number * self.width, self.block(number)
+        """Yield the first column of each block, and the block: one piece of memory, which the next block overwrites."""
+        stream = Cipher(algorithms.AES(self._key), modes.CTR(bytes(16))).encryptor()
+        zeros, room = np.zeros(4 * N * self.width, np.uint8), np.empty(4 * N * self.width, np.uint8)
+        for first in range(0, self.columns, self.width):
+            stream.update_into(zeros.data, room.data)
+            yield first, room.view(np.uint32).reshape(N, -1)
 
 
 def hint(
