@@ -11,7 +11,9 @@ __version__ = "0.1.0"
 # Public name -> module that defines it.
 _LAZY: dict[str, str] = {
     "Job": "atoll.node.job",
+    "Lookup": "atoll.notebook.lookup",
     "VerticalBoostedTreesClassifier": "atoll.notebook.estimators",
+    "lookup": "atoll.notebook.lookup",
     "simulate": "atoll.notebook.simulation",
 }
 

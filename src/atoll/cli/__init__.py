@@ -18,6 +18,8 @@ import atoll.cli.data as data
 import atoll.cli.demo as demo
 import atoll.cli.job as job
 import atoll.cli.protocol as protocol
+import atoll.cli.query as query
+import atoll.cli.serve as serve
 import atoll.cli.site as site
 
 app = typer.Typer(
@@ -33,6 +35,8 @@ app.add_typer(data.app, name="data")
 app.add_typer(job.app, name="job")
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(demo.app, name="demo")
+app.add_typer(serve.app, name="serve")
+app.command("query")(query.query)
 app.command("predict")(job.predict)
 app.command("ask")(ask.ask)
 app.command("warm")(protocol.compile_kernels)

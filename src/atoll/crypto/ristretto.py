@@ -137,12 +137,59 @@ def multiply(points: Points, scalar: bytes, *, first: int = 0, threads: int = 0)
     Raises:
         ProtocolError: A point is not the canonical encoding of an element other than the identity; names its place.
     """
-    factor, address = _scalar(scalar), np.uint64(_library().multiply)
-    points = read_only(np.ascontiguousarray(points))
+    return _multiplied(points, _scalar(scalar).reshape(1, 32), first, threads)
+
+
+def multiply_each(points: Points, scalars: NDArray[np.uint8], *, threads: int = 0) -> Points:
+    """Multiply every point by a scalar of its own; points, result and errors as of `multiply`.
+
+    Args:
+        points: (n, 32) uint8, not trusted.
+        scalars: (n, 32) uint8, none of them zero.
+        threads: How many; 0 takes all cores.
+
+    Raises:
+        ValueError: There are not as many scalars as points.
+    """
+    if scalars.shape != (len(points), 32):
+        raise ValueError(f"{len(points):,} points need as many scalars of 32 bytes, got {scalars.shape}")
+    return _multiplied(points, np.array(scalars), 0, threads)
+
+
+def invert(scalars: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the inverses of scalars modulo the group's order, (n, 32) uint8; none may be zero."""
+    function, scalars = _library().sodium.crypto_core_ristretto255_scalar_invert, np.ascontiguousarray(scalars)
+    out = np.empty_like(scalars)
+    for i in range(len(scalars)):
+        if function(_pointer(out[i]), _pointer(scalars[i])):
+            raise ValueError("zero has no inverse")
+    return out
+
+
+def reduce_scalar(wide: bytes) -> bytes:
+    """Return 64 bytes as a scalar modulo the group's order, 32 bytes; uniform if they are."""
+    if len(wide) != 64:
+        raise ValueError(f"a scalar is reduced from 64 bytes, got {len(wide)}")
+    out = ctypes.create_string_buffer(32)
+    _library().sodium.crypto_core_ristretto255_scalar_reduce(out, wide)
+    return out.raw
+
+
+def less_product(r: bytes, c: bytes, k: bytes) -> bytes:
+    """Return r − c·k modulo the group's order, 32 bytes each."""
+    sodium, product, out = _library().sodium, ctypes.create_string_buffer(32), ctypes.create_string_buffer(32)
+    sodium.crypto_core_ristretto255_scalar_mul(product, c, k)
+    sodium.crypto_core_ristretto255_scalar_sub(out, r, product)
+    return out.raw
+
+
+def _multiplied(points: Points, scalars: NDArray[np.uint8], first: int, threads: int) -> Points:
+    """Multiply by one scalar for all, (1, 32), or by one for each point, (n, 32)."""
+    address, points = np.uint64(_library().multiply), read_only(np.ascontiguousarray(points))
     out = np.empty(points.shape, np.uint8)
 
     def chunk(lo: int, hi: int) -> int:
-        return _multiply_chunk(address, points[lo:hi], factor, out[lo:hi])
+        return _multiply_chunk(address, points[lo:hi], scalars[lo:hi] if len(scalars) > 1 else scalars, out[lo:hi])
 
     bad = _on_all_cores(chunk, len(points), threads)
     if bad >= 0:
@@ -219,12 +266,13 @@ def cores() -> int:
 
 
 @njit
-def _multiply_chunk(address: np.uint64, points: Points, scalar: NDArray[np.uint8], out: Points) -> int:
-    p, q, s = np.uint64(points.ctypes.data), np.uint64(out.ctypes.data), np.uint64(scalar.ctypes.data)
+def _multiply_chunk(address: np.uint64, points: Points, scalars: NDArray[np.uint8], out: Points) -> int:
+    p, q, s = np.uint64(points.ctypes.data), np.uint64(out.ctypes.data), np.uint64(scalars.ctypes.data)
+    step = np.uint64(32 if scalars.shape[0] > 1 else 0)
     for i in range(points.shape[0]):
         at = np.uint64(32 * i)
         # libsodium up to 1.0.18 ignores the top bit, which a canonical encoding has clear
-        if points[i, 31] > 127 or _call(address, q + at, s, p + at) != 0:
+        if points[i, 31] > 127 or _call(address, q + at, s + step * np.uint64(i), p + at) != 0:
             return i
     return -1
 

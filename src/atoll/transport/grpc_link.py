@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -37,6 +37,11 @@ TLS13_ONLY = "ECDHE-RSA-AES128-GCM-SHA256"
 """gRPC's Python has no switch for the TLS version. Our certificates are ECDSA, and this, the only TLS 1.2 suite
 that gRPC is left with, needs RSA: so no TLS 1.2 handshake can succeed. TLS 1.3 suites are not affected."""
 
+VISITS = 16
+"""Sessions that one site may have at a time with services of another; more wait for a place."""
+
+Visit = Callable[[SteadyLink], Awaitable[None]]
+
 _log = logging.getLogger("atoll.link")
 
 
@@ -58,6 +63,8 @@ class Endpoint:
         self._members: dict[str, set[str]] = {}
         self._links: dict[tuple[str, str], SteadyLink] = {}
         self._dialling: set[asyncio.Task[None]] = set()
+        self._services: dict[str, Visit] = {}
+        self._visits: dict[asyncio.Task[None], str] = {}
 
     async def __aenter__(self) -> Endpoint:
         await self.start()
@@ -102,6 +109,15 @@ class Endpoint:
         """Name all members of a job, before their links are made; every other site is refused for it."""
         self._members.setdefault(job, set()).update(sites)
 
+    def welcome(self, prefix: str, visit: Visit) -> None:
+        """Let every trusted site begin sessions by itself, under job ids that begin with `prefix`.
+
+        Args:
+            prefix: What these job ids begin with.
+            visit: Serves one session on the link it gets; it may raise nothing, and the link is closed after it.
+        """
+        self._services[prefix] = visit
+
     async def link(self, job: str, peer: Card, *, dial: bool) -> SteadyLink:
         """Connect to a peer for a job; return when it has joined.
 
@@ -131,6 +147,9 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close all links and stop listening."""
+        for visit in list(self._visits):
+            visit.cancel()
+        await asyncio.gather(*self._visits, return_exceptions=True)
         await asyncio.gather(*(link.close() for link in self._links.values()))
         for task in self._dialling:
             task.cancel()
@@ -157,7 +176,7 @@ class Endpoint:
         if name not in self._members.get(hello.job, {name}):
             _log.warning("refused %s for job %s: it is not a member", name, hello.job[:80])
             await context.abort(code.PERMISSION_DENIED, f"{name} is not a member of job {hello.job[:80]}")
-        link = self._links.get((hello.job, name))
+        link = self._links.get((hello.job, name)) or self._visitor(hello, name)
         if link is None:
             await context.abort(code.NOT_FOUND, "the job is not open here yet")
             return
@@ -170,6 +189,27 @@ class Endpoint:
         await link.detach()
         await context.write(msgspec.json.encode(link.hello()))
         await link.run(_GrpcPipe(context), hello)
+
+    def _visitor(self, hello: Hello, name: str) -> SteadyLink | None:
+        """Make the link of a session that a service allows, and begin to serve it."""
+        visit = next((one for prefix, one in self._services.items() if hello.job.startswith(prefix)), None)
+        if visit is None or hello.expects or len(hello.job) > 200 or [*self._visits.values()].count(name) >= VISITS:
+            return None
+        link = SteadyLink(name, hello.job, join_within=self.join_within, lost_after=self.lost_after)
+        self._links[hello.job, name] = link
+        task = asyncio.create_task(self._host(link, visit))
+        self._visits[task] = name
+        task.add_done_callback(lambda done: self._visits.pop(done, None))
+        return link
+
+    async def _host(self, link: SteadyLink, visit: Visit) -> None:
+        try:
+            await link.joined.wait()
+            if link.cause is None:
+                await visit(link)
+        finally:
+            self._links.pop((link.job, link.peer), None)
+            await link.close()
 
     # --- the side that dials -------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Private query: records by key, without telling which; `protocol` is the place to begin."""
