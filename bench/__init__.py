@@ -5,4 +5,17 @@ data, plain text or a bare library), in one run. `bench.harness` is what they sh
 """
 
 # In the order in which `python -m bench all` runs them: cheap first.
-NAMES = ("channel", "ecdh", "psi", "psi_multi", "psi_unbalanced", "psi_circuit", "lookup", "statistics", "garbled", "product", "trees", "demo",)
+NAMES = (
+    "channel",
+    "ecdh",
+    "psi",
+    "psi_multi",
+    "psi_unbalanced",
+    "psi_circuit",
+    "lookup",
+    "statistics",
+    "garbled",
+    "product",
+    "trees",
+    "demo",
+)

@@ -32,6 +32,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "keys.csv").write_text("company_id,mine\nC0007,a\nX1,b\nC0299,c\nC0007,d\n", "utf-8")
     (tmp_path / "bad.csv").write_text('company_id\nC0007\n""\n \n', "utf-8")
     Home(tmp_path / "registry").catalogue.add("companies", tmp_path / "companies.csv", ["company_id"])
+    for name in ("registry", "bank"):
+        home = Home(tmp_path / name)
+        home.decide(home.policy().allowing("decoy-lookup"))
     return tmp_path
 
 

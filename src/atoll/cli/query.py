@@ -43,6 +43,7 @@ def query(
     from atoll.core.errors import AtollError
     from atoll.crypto.random import Rng
     from atoll.node.home import Home
+    from atoll.node.policy import require_protocol
     from atoll.query.results import check_target
     from atoll.serving.lookup_client import Decoys, LookupClient
 
@@ -50,6 +51,8 @@ def query(
     try:
         found = Home.find(home)
         site = found.site()
+        if decoys:
+            require_protocol(found.policy(), site.name, "decoy-lookup")
         watch = watch_for(site.name, json)
         for target in filter(None, (out, misses)):
             check_target(target)

@@ -74,7 +74,7 @@ def lookup(
         watch = watch_for(site.name, json)
         with watch:
             options = {"limit": Limit.parse(limit), "partners": partner, "fewest": allow_decoys}
-            _known(site, partner or [])
+            _known(found, site, partner or [], allow_decoys)
             folder = _ready(found, name, data, key or [], kind or [], columns, rows_per_key, record_bytes, fresh, watch)
             if prepare:
                 watch.finished({"database": str(folder / "database")})
@@ -85,8 +85,12 @@ def lookup(
         raise typer.Exit(error.exit_code if json else show_error(error)) from None
 
 
-def _known(site: Any, partners: list[str]) -> None:
-    """Refuse an unknown partner now, and not when it asks."""
+def _known(home: Home, site: Any, partners: list[str], decoys: int) -> None:
+    """Refuse an unknown partner now, and not when it asks; and decoys that the site's policy does not allow."""
+    from atoll.node.policy import require_protocol
+
+    if decoys:
+        require_protocol(home.policy(), site.name, "decoy-lookup")
     for name in partners:
         site.peer(name)
 

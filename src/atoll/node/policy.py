@@ -81,6 +81,20 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return msgspec.structs.replace(self, weak=tuple(one for one in self.weak if one != name))
 
 
+def require_protocol(policy: Policy, site: str, name: str) -> None:
+    """Refuse a weak protocol that the site has not allowed, outside of jobs.
+
+    Raises:
+        ContractError: it has not.
+    """
+    if named(name).card.weak and name not in policy.weak:
+        raise ContractError(
+            f"{site} has not allowed the weak protocol {name}",
+            site=site,
+            cure=f"Do without it, or allow it: `atoll site allow {name}` at {site}.",
+        )
+
+
 def named(name: str) -> Protocol:
     """Return the protocol of this name.
 

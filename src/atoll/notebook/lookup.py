@@ -9,6 +9,7 @@ from typing import Any
 
 from atoll.crypto.random import Rng
 from atoll.node.home import Home
+from atoll.node.policy import require_protocol
 from atoll.notebook.simulation import run
 from atoll.query.records import About, Value
 from atoll.serving.lookup_client import Answer, Decoys, Keys, LookupClient
@@ -60,6 +61,8 @@ def lookup(
     """
     found = Home.find(Path(home) if home is not None else None)
     client = LookupClient.at(found.site(), source, found.folder, join_within=wait)
+    if decoys:
+        require_protocol(found.policy(), client.site.name, "decoy-lookup")
     among = Decoys(decoys, lambda about: _keys(pool or keys, about)) if decoys else None
     answer: Answer = run(client.look_up(lambda about: _keys(keys, about), rng=Rng.system(), decoys=among))
     names = [field.name for field in answer.about.fields]

@@ -56,6 +56,7 @@ CARD = Card(
     fails="ContractError when k is smaller than the server accepts, or its limit is spent; InputError when the pool "
     "is too small; ProtocolError on wrong sizes and points off the group.",
     assurance="tested",
+    weak="The server learns k keys of which one is meant, and what it knows of the client may tell which.",
     notes=(
         "Weak: use `keyword-lookup` wherever a hint of some megabytes can be kept. Every run prints its k.",
         "Decoys are chosen by a pseudo-random function of the key, so asking again does not narrow it down; another "
