@@ -14,17 +14,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
 from atoll.core.errors import ContractError, InputError
-from atoll.core.message import U8, U32, U64, Message
+from atoll.core.message import U8, U32, U64, Message, Wire, array_fields
 from atoll.core.offload import offload
 from atoll.core.protocol import Protocol
-from atoll.crypto import tmmo
 from atoll.crypto.gaussian import Gaussian
 from atoll.crypto.lwe import ParameterSet
 from atoll.crypto.random import Rng
@@ -33,6 +32,8 @@ from atoll.protocols import oblivious_transfer
 from atoll.protocols.fixed_matrix_product import cards, kernels, steps
 from atoll.protocols.fixed_matrix_product.matrices import Matrix
 from atoll.protocols.fixed_matrix_product.terms import Agreement, Terms
+
+U16 = Annotated[NDArray[np.uint16], Wire("<u2")]
 
 GROUP = 4
 """Vectors in flight together: the matrix is read once for all of them, and memory is bounded by two groups."""
@@ -53,16 +54,30 @@ class Masked(Message, frozen=True):
     high: U32
 
 
+class NarrowCorrections(Message, frozen=True):
+    """(2) owner → asker: pad_j + H[:, j] − pad′_j for the N transfers of one vector, (N, k), 24 bits in two planes."""
+
+    low: U16
+    high: U8
+
+
 class Corrections(Message, frozen=True):
-    """(2) owner → asker: pad_j + H[:, j] − pad′_j for the N transfers of one vector, (N, k), 32-bit words."""
+    """(2) as `NarrowCorrections`, 32-bit words."""
 
     words: U32
 
 
 class WideCorrections(Message, frozen=True):
-    """(2) as `Corrections`, 64-bit words."""
+    """(2) as `NarrowCorrections`, 64-bit words."""
 
     words: U64
+
+
+KINDS: Mapping[int, type[NarrowCorrections | Corrections | WideCorrections]] = {
+    24: NarrowCorrections,
+    32: Corrections,
+    64: WideCorrections,
+}
 
 
 class Answer(Message, frozen=True):
@@ -209,7 +224,7 @@ class Owner:
         steps.check_output(agreement, output, count)
         agreement.check_count(self.vectors_used, count)
         self.vectors_used += count  # before anything can go wrong with them
-        kind = Corrections if agreement.word is np.uint32 else WideCorrections
+        kind = KINDS[agreement.correction_bits]
         for at in range(0, count, GROUP):
             size = min(GROUP, count - at)
             c = await peer.recv(Masked, **kernels.plane_shapes(agreement.params.q_bits, size, agreement.n))  # (1)
@@ -218,11 +233,11 @@ class Owner:
 
             async def correct(t: int, ot: oblivious_transfer.CorrelatedBlocks = ot) -> tuple[Any, Any]:
                 q = ot.q[t * N : (t + 1) * N]
-                return await offload(tmmo.sender_corrections, q, ot.delta, ot.first + t * N, self.hint)
+                return await offload(steps.corrections, agreement, q, ot.delta, ot.first + t * N, self.hint)
 
             async def send(ready: tuple[Any, Any], pads: list[Any] = pads) -> None:
                 pads.append(ready[0])
-                await peer.send(kind(ready[1]))  # (2)
+                await peer.send(kind(*ready[1]))  # (2)
 
             await steps.in_turn([partial(correct, t) for t in range(size)], send)
             product = await offload(self.matrix.times, kernels.Planes(c.low, c.middle, c.high))
@@ -356,7 +371,8 @@ class Asker:
         """Do steps (1) and (2), masking one group ahead; `finish` with a group's first row and R = P + H·s."""
         agreement, N = self.agreement, self.agreement.params.N
         self.vectors_used += len(rows)
-        kind = Corrections if agreement.word is np.uint32 else WideCorrections
+        kind = KINDS[agreement.correction_bits]
+        shapes = dict.fromkeys(array_fields(kind), (N, agreement.k))
 
         async def mask(at: int) -> tuple[int, Any, Any]:
             s, c = await offload(steps.mask, agreement, self.a, self.noise, self.rng, rows[at : at + GROUP])
@@ -367,14 +383,13 @@ class Asker:
             at, s, ot = group
             sums: list[Any] = []
 
-            async def correction() -> steps.Words:
-                message: Any = await peer.recv(kind, words=(N, agreement.k))  # (2)
-                words: steps.Words = message.words
-                return words
+            async def correction() -> steps.Parts:
+                message = await peer.recv(kind, **shapes)  # (2)
+                return tuple(getattr(message, name) for name in shapes)
 
-            async def add(words: steps.Words) -> None:
+            async def add(parts: steps.Parts) -> None:
                 r = slice(len(sums) * N, (len(sums) + 1) * N)
-                sums.append(await offload(tmmo.receiver_sum, ot.t[r], s[r], ot.first + r.start, words))
+                sums.append(await offload(steps.chosen, ot.t[r], s[r], ot.first + r.start, parts))
 
             await steps.in_turn([correction] * (s.size // N), add)
             await finish(at, np.stack(sums))
@@ -413,7 +428,7 @@ async def asker(
 
 
 ROLES: Mapping[str, Callable[..., Any]] = {"owner": owner, "asker": asker}
-STEPS = (Setup, Masked, Corrections, WideCorrections)
+STEPS = (Setup, Masked, NarrowCorrections, Corrections, WideCorrections)
 
 PROTOCOL = Protocol(
     name="fixed-matrix-product",

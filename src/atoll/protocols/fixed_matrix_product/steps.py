@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.errors import ContractError, InputError
+from atoll.crypto import tmmo
 from atoll.crypto.gaussian import Gaussian
 from atoll.crypto.random import Rng
 from atoll.crypto.ring import Transformed
@@ -22,6 +23,7 @@ A = TypeVar("A")
 U64 = NDArray[np.uint64]
 Row = Callable[[int, int], NDArray[np.int64]]
 Words = NDArray[Any]  # uint32 or uint64, as the agreement says
+Parts = tuple[Words, ...]  # corrections as they travel: words, or two planes
 
 
 async def in_turn(calls: Sequence[Callable[[], Awaitable[A]]], use: Callable[[A], Awaitable[None]]) -> None:
@@ -99,6 +101,20 @@ def mask(
             e, planes = noise.sample(rng, product.size), [plane[first:end] for plane in (low, middle, high)]
             kernels.mask(product, e, row(first, end), params.ring.mask, planes[0], planes[1], planes[2])
     return secrets.reshape(-1), c
+
+
+def corrections(agreement: Agreement, q: U64, delta: U64, first: int, hint: Words) -> tuple[Words, Parts]:
+    """Return P and the corrections of one vector; arguments as `tmmo.sender_corrections`."""
+    if agreement.correction_bits == 24:
+        pads, low, high = tmmo.narrow_corrections(q, delta, first, hint)
+        return pads, (low, high)
+    pads, words = tmmo.sender_corrections(q, delta, first, hint)
+    return pads, (words,)
+
+
+def chosen(t: U64, s: NDArray[np.uint8], first: int, parts: Parts) -> Words:
+    """Return P + H·s of one vector; arguments as `tmmo.receiver_sum`."""
+    return tmmo.receiver_sum(t, s, first, *parts) if len(parts) == 1 else tmmo.narrow_sum(t, s, first, *parts)
 
 
 def scaled(v: NDArray[np.float64], delta: float, fresh: bool, first: int, end: int) -> NDArray[np.int64]:

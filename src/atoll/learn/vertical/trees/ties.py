@@ -140,7 +140,7 @@ async def answering(peer: Channel, table: BinnedTable, *, reveals_rows: bool, rn
 
 
 def _terms(peer: Channel, reveals_rows: bool) -> Terms:
-    return Terms(job=peer.gate.job, matrix="boosted trees", reveals_rows=reveals_rows)
+    return Terms(job=peer.gate.job, matrix="boosted trees", structured=False, reveals_rows=reveals_rows)
 
 
 def check_limit(params: TreeParams, rows: int, reveals_rows: bool) -> None:
