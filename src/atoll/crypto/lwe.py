@@ -94,10 +94,14 @@ SETS: Mapping[str, ParameterSet] = MappingProxyType(
         each.name: each
         for each in (
             _set("H40", 2048, 40, 8.0, (8, 16), (173, 153), True, "histograms; the default"),
-            _set("H32", 2048, 32, 3.2, (0, 0), (209, 195), False, "real-valued vectors, coarse output to the asker only"),
+            _set(
+                "H32", 2048, 32, 3.2, (0, 0), (209, 195), False, "real-valued vectors, coarse output to the asker only"
+            ),
             _set("X64", 4096, 64, 8.0, (0, 0), (222, 203), True, "exact work: gradients, cross-products, genotypes"),
             _set("R64", 2048, 64, 2.0**16, (0, 0), (134, 109), True, "64-bit sums for matrices of very many rows"),
-            _set("T32", 1024, 32, 2.0**9, (0, 0), (132, 110), False, "thin lines, coarse sums over 100,000 rows and more"),
+            _set(
+                "T32", 1024, 32, 2.0**9, (0, 0), (132, 110), False, "thin lines, coarse sums over 100,000 rows and more"
+            ),
         )
     }
 )

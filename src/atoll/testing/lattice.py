@@ -5,7 +5,9 @@ from __future__ import annotations
 from atoll.crypto import lwe
 
 
-def toy_set(N: int = 64, q_bits: int = 40, sigma: float = 0.0, *, dropped_bits: int = 0, gradient_bits: int | None = None) -> lwe.ParameterSet:
+def toy_set(
+    N: int = 64, q_bits: int = 40, sigma: float = 0.0, *, dropped_bits: int = 0, gradient_bits: int | None = None
+) -> lwe.ParameterSet:
     """Return a set that `lwe.get` does not know.
 
     Args:

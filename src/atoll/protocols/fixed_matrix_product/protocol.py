@@ -11,6 +11,7 @@ For every vector, with fresh s, e, e′, u and transfers that live in memory onl
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +31,7 @@ from atoll.crypto.random import Rng
 from atoll.crypto.ring import Transformed
 from atoll.protocols import oblivious_transfer
 from atoll.protocols.fixed_matrix_product import cards, kernels, steps
+from atoll.protocols.fixed_matrix_product.ahead import Ahead
 from atoll.protocols.fixed_matrix_product.matrices import Matrix
 from atoll.protocols.fixed_matrix_product.terms import Agreement, Terms
 
@@ -168,6 +170,7 @@ class Owner:
         ot: The sender's half of the transfers.
         rng: Secret randomness.
         vectors_used: All vectors so far, aborted ones included; it outlives a restart, nothing else here does.
+        ahead: P of the vectors to come.
     """
 
     agreement: Agreement
@@ -176,6 +179,10 @@ class Owner:
     ot: oblivious_transfer.OtSender
     rng: Rng
     vectors_used: int = 0
+    ahead: Ahead[steps.Words] = field(default_factory=Ahead)
+
+    def __post_init__(self) -> None:
+        self.ahead = Ahead(self.agreement.planned)
 
     async def answer(self, peer: Channel, *, count: int) -> None:
         """Let the asker learn M·v.
@@ -212,6 +219,10 @@ class Owner:
         await self._products(peer, "shares", count, finish)
         return np.concatenate(results)
 
+    async def end(self, *, well: bool = True) -> None:
+        """Finish or stop the transfers that no vector has used; only terms that plan ahead need it."""
+        await self.ahead.end(well=well)
+
     async def _products(
         self,
         peer: Channel,
@@ -220,28 +231,35 @@ class Owner:
         finish: Callable[[NDArray[np.uint64], steps.Words], Awaitable[None]],
     ) -> None:
         """Do steps (1) and (2) for every group of vectors, and `finish` with M·c and P, (vectors, k) each."""
-        agreement, N = self.agreement, self.agreement.params.N
+        agreement = self.agreement
         steps.check_output(agreement, output, count)
         agreement.check_count(self.vectors_used, count)
         self.vectors_used += count  # before anything can go wrong with them
+        try:
+            self._begin(peer.sub("transfers"), self.ahead.due(count))
+            for at in range(0, count, GROUP):
+                size = min(GROUP, count - at)
+                c = await peer.recv(Masked, **kernels.plane_shapes(agreement.params.q_bits, size, agreement.n))  # (1)
+                product = await offload(self.matrix.times, kernels.Planes(c.low, c.middle, c.high))
+                await finish(product, np.stack([await self.ahead.take() for _ in range(size)]))
+        except BaseException:
+            await self.ahead.end(well=False)
+            raise
+
+    def _begin(self, peer: Channel, sizes: Sequence[int]) -> None:
+        """Begin step (2) for batches of vectors; P of each is ready when its corrections have gone out."""
+        agreement, N = self.agreement, self.agreement.params.N
         kind = KINDS[agreement.correction_bits]
-        for at in range(0, count, GROUP):
-            size = min(GROUP, count - at)
-            c = await peer.recv(Masked, **kernels.plane_shapes(agreement.params.q_bits, size, agreement.n))  # (1)
-            ot = await self.ot.extend(peer, size * N)
-            pads: list[Any] = []
 
-            async def correct(t: int, ot: oblivious_transfer.CorrelatedBlocks = ot) -> tuple[Any, Any]:
-                q = ot.q[t * N : (t + 1) * N]
-                return await offload(steps.corrections, agreement, q, ot.delta, ot.first + t * N, self.hint)
+        async def correct(ot: oblivious_transfer.CorrelatedBlocks, t: int) -> tuple[steps.Words, steps.Parts]:
+            q = ot.q[t * N : (t + 1) * N]
+            return await offload(steps.corrections, agreement, q, ot.delta, ot.first + t * N, self.hint)
 
-            async def send(ready: tuple[Any, Any], pads: list[Any] = pads) -> None:
-                pads.append(ready[0])
-                await peer.send(kind(*ready[1]))  # (2)
+        async def send(ready: tuple[steps.Words, steps.Parts]) -> steps.Words:
+            await peer.send(kind(*ready[1]))  # (2)
+            return ready[0]
 
-            await steps.in_turn([partial(correct, t) for t in range(size)], send)
-            product = await offload(self.matrix.times, kernels.Planes(c.low, c.middle, c.high))
-            await finish(product, np.stack(pads))
+        self.ahead.begin([(size, partial(self.ot.extend, peer, size * N)) for size in sizes], correct, send)
 
 
 @dataclass(repr=False)
@@ -257,6 +275,8 @@ class Asker:
         opening_noise: Sampler of e′.
         vectors_used: All vectors so far, as the owner counts them.
         replies: Answers so far by digest of the vector; a repeated one is answered from here.
+        secrets: Every s that was drawn and has masked no vector.
+        ahead: R = P + H·s of the vectors to come, each with the secret of the same place.
     """
 
     agreement: Agreement
@@ -267,6 +287,11 @@ class Asker:
     opening_noise: Gaussian
     vectors_used: int = 0
     replies: dict[bytes, NDArray[np.float64]] = field(default_factory=dict)
+    secrets: deque[steps.Secret] = field(default_factory=deque)
+    ahead: Ahead[steps.Words] = field(default_factory=Ahead)
+
+    def __post_init__(self) -> None:
+        self.secrets, self.ahead = deque(), Ahead(self.agreement.planned)
 
     async def product(
         self, peer: Channel, V: NDArray[np.float64], *, scale: float | None = None
@@ -362,6 +387,10 @@ class Asker:
         steps.check_output(self.agreement, output, len(V))
         self.agreement.check_count(self.vectors_used, len(V))
 
+    async def end(self, *, well: bool = True) -> None:
+        """Finish or stop the transfers that no vector has used; only terms that plan ahead need it."""
+        await self.ahead.end(well=well)
+
     async def _ask(
         self,
         peer: Channel,
@@ -369,32 +398,45 @@ class Asker:
         finish: Callable[[int, steps.Words], Awaitable[None]],
     ) -> None:
         """Do steps (1) and (2), masking one group ahead; `finish` with a group's first row and R = P + H·s."""
-        agreement, N = self.agreement, self.agreement.params.N
         self.vectors_used += len(rows)
+
+        async def mask(at: int) -> tuple[int, int]:
+            group = rows[at : at + GROUP]
+            secrets = [self.secrets.popleft() for _ in group]
+            c = await offload(steps.mask, self.agreement, self.a, self.noise, self.rng, secrets, group)
+            await peer.send(Masked(*c))  # (1)
+            return at, len(group)
+
+        async def unmask(group: tuple[int, int]) -> None:
+            at, size = group
+            await finish(at, np.stack([await self.ahead.take() for _ in range(size)]))
+
+        try:
+            self._begin(peer.sub("transfers"), self.ahead.due(len(rows)))
+            await steps.in_turn([partial(mask, at) for at in range(0, len(rows), GROUP)], unmask)
+        except BaseException:
+            await self.ahead.end(well=False)
+            raise
+
+    def _begin(self, peer: Channel, sizes: Sequence[int]) -> None:
+        """Draw the secrets of batches of vectors, and begin step (2) for them, which gives R of each."""
+        agreement, N = self.agreement, self.agreement.params.N
         kind = KINDS[agreement.correction_bits]
         shapes = dict.fromkeys(array_fields(kind), (N, agreement.k))
+        batches = [[self.rng.bits(N) for _ in range(size)] for size in sizes]
+        self.secrets.extend(s for batch in batches for s in batch)
 
-        async def mask(at: int) -> tuple[int, Any, Any]:
-            s, c = await offload(steps.mask, agreement, self.a, self.noise, self.rng, rows[at : at + GROUP])
-            await peer.send(Masked(*c))  # (1)
-            return at, s, await self.ot.extend(peer, s)
+        async def extend(batch: list[steps.Secret]) -> tuple[oblivious_transfer.ReceivedBlocks, list[steps.Secret]]:
+            return await self.ot.extend(peer, np.concatenate(batch)), batch
 
-        async def unmask(group: tuple[int, Any, Any]) -> None:
-            at, s, ot = group
-            sums: list[Any] = []
+        async def correction(
+            extended: tuple[oblivious_transfer.ReceivedBlocks, list[steps.Secret]], t: int
+        ) -> Callable[[], steps.Words]:
+            message, (ot, batch) = await peer.recv(kind, **shapes), extended  # (2)
+            parts = tuple(getattr(message, name) for name in shapes)
+            return partial(steps.chosen, ot.t[t * N : (t + 1) * N], batch[t], ot.first + t * N, parts)
 
-            async def correction() -> steps.Parts:
-                message = await peer.recv(kind, **shapes)  # (2)
-                return tuple(getattr(message, name) for name in shapes)
-
-            async def add(parts: steps.Parts) -> None:
-                r = slice(len(sums) * N, (len(sums) + 1) * N)
-                sums.append(await offload(steps.chosen, ot.t[r], s[r], ot.first + r.start, parts))
-
-            await steps.in_turn([correction] * (s.size // N), add)
-            await finish(at, np.stack(sums))
-
-        await steps.in_turn([partial(mask, at) for at in range(0, len(rows), GROUP)], unmask)
+        self.ahead.begin([(len(batch), partial(extend, batch)) for batch in batches], correction, offload)
 
 
 async def owner(

@@ -21,6 +21,7 @@ from atoll.protocols.fixed_matrix_product.terms import Agreement
 
 A = TypeVar("A")
 U64 = NDArray[np.uint64]
+Secret = NDArray[np.uint8]
 Row = Callable[[int, int], NDArray[np.int64]]
 Words = NDArray[Any]  # uint32 or uint64, as the agreement says
 Parts = tuple[Words, ...]  # corrections as they travel: words, or two planes
@@ -77,8 +78,8 @@ def hint(agreement: Agreement, matrix: Matrix, seed: bytes) -> Words:
 
 
 def mask(
-    agreement: Agreement, a: Transformed, noise: Gaussian, rng: Rng, rows: Sequence[Row]
-) -> tuple[NDArray[np.uint8], kernels.Planes]:
+    agreement: Agreement, a: Transformed, noise: Gaussian, rng: Rng, secrets: Sequence[Secret], rows: Sequence[Row]
+) -> kernels.Planes:
     """Mask a group of vectors, each with its own s and e.
 
     Args:
@@ -86,21 +87,20 @@ def mask(
         a: A, transformed.
         noise: Sampler of e.
         rng: Secret randomness.
+        secrets: A fresh s for each vector, (N,) uint8.
         rows: One call for each vector, that returns the entries of round(Δv) from the first up to the last one asked.
 
     Returns:
-        The secrets s, (vectors · N,) uint8, and c = A·s + e + round(Δv) mod q.
+        c = A·s + e + round(Δv) mod q.
     """
     params, n = agreement.params, agreement.n
-    secrets = np.empty((len(rows), params.N), np.uint8)
     c = kernels.empty_planes(params.q_bits, len(rows), n)
     for s, low, middle, high, row in zip(secrets, *c, rows, strict=True):
-        s[:] = rng.bits(params.N)
         for first, product in a.pieces(s, n):
             end = first + product.size
             e, planes = noise.sample(rng, product.size), [plane[first:end] for plane in (low, middle, high)]
             kernels.mask(product, e, row(first, end), params.ring.mask, planes[0], planes[1], planes[2])
-    return secrets.reshape(-1), c
+    return c
 
 
 def corrections(agreement: Agreement, q: U64, delta: U64, first: int, hint: Words) -> tuple[Words, Parts]:
@@ -112,7 +112,7 @@ def corrections(agreement: Agreement, q: U64, delta: U64, first: int, hint: Word
     return pads, (words,)
 
 
-def chosen(t: U64, s: NDArray[np.uint8], first: int, parts: Parts) -> Words:
+def chosen(t: U64, s: Secret, first: int, parts: Parts) -> Words:
     """Return P + H·s of one vector; arguments as `tmmo.receiver_sum`."""
     return tmmo.receiver_sum(t, s, first, *parts) if len(parts) == 1 else tmmo.narrow_sum(t, s, first, *parts)
 

@@ -41,6 +41,8 @@ class Terms:
             owner's output noise against both M·e and those bits.
         reveals_rows: The contract says "reveals: rows of M": no limit on vectors.
         reveals_vectors: The contract says "reveals: v": no limit on openings to the owner.
+        planned: Vectors that the job may ask; up to so many, transfers are made in the background before they are
+            asked, and both sides `end` what is left of them.
         largest_value: Public bound on |v|, used where the owner must know the scale (owner, shares).
         facts: Public bounds on the matrix; those of a matrix of zeros and ones if left out.
     """
@@ -51,6 +53,7 @@ class Terms:
     structured: bool = True
     reveals_rows: bool = False
     reveals_vectors: bool = False
+    planned: int = 0
     largest_value: float = 1.0
     facts: Facts | None = None
 
@@ -114,6 +117,12 @@ class Agreement:
                 f"{used} vectors used and {count} more asked, the limit is {limit} ({rule}, n = {self.n:,})",
                 cure=f'Ask fewer, use more rows, or let the contract say "reveals: {what}".',
             )
+
+    @property
+    def planned(self) -> int:
+        """Vectors whose transfers may be made before they are asked: never more than may be asked."""
+        limit = self.limit()
+        return self.terms.planned if limit is None else min(self.terms.planned, limit)
 
     @cached_property
     def facts(self) -> Facts:

@@ -25,7 +25,7 @@ from .task import task
 
 @dataclass(frozen=True)
 class Case:
-    """Two tables without ties between features, a label, and validation rows."""
+    """Two tables without ties between features or default sides, a label, and validation rows."""
 
     own: Columns
     other: Columns
@@ -50,7 +50,7 @@ def make_case(rows: int, features: tuple[int, int], seed: int, **params: Any) ->
 CASES = (
     make_case(60, (1, 2), 1, n_estimators=1, max_depth=2),
     make_case(30, (0, 1), 2, n_estimators=2, max_depth=1),
-    make_case(90, (2, 2), 3, n_estimators=2, max_depth=3),
+    make_case(90, (2, 2), 7, n_estimators=2, max_depth=3),
     make_case(60, (1, 2), 4, n_estimators=1, max_depth=2, pad_shape=True),
 )
 

@@ -7,7 +7,8 @@ fixed-matrix product and the oblivious choice.  Tests put plain doubles in their
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -46,6 +47,9 @@ class Asking(Choosing, Protocol):
     def deviations(self, vectors: F64) -> F64:
         """Return the standard deviation of the noise in each vector's sums, (T,)."""
 
+    async def end(self, *, well: bool) -> None:
+        """Leave nothing on its way, or stop after an error."""
+
 
 class Offering(Protocol):
     """The feature holder's end while rows find their sides."""
@@ -59,6 +63,9 @@ class Answering(Offering, Protocol):
 
     async def sums(self, count: int) -> None:
         """Answer `count` vectors."""
+
+    async def end(self, *, well: bool) -> None:
+        """Leave nothing on its way, or stop after an error."""
 
 
 @dataclass
@@ -84,6 +91,9 @@ class PrivateAsking(PrivateChoosing):
     def deviations(self, vectors: F64) -> F64:
         return np.array([self.asker.agreement.output_deviation(v) for v in vectors])
 
+    async def end(self, *, well: bool) -> None:
+        await self.asker.end(well=well)
+
 
 @dataclass
 class PrivateOffering:
@@ -105,6 +115,9 @@ class PrivateAnswering(PrivateOffering):
     async def sums(self, count: int) -> None:
         await self.owner.answer(self.peer, count=count)
 
+    async def end(self, *, well: bool) -> None:
+        await self.owner.end(well=well)
+
 
 async def choosing(peer: Channel, *, rng: Rng) -> Choosing:
     """Set up the label holder's end for prediction."""
@@ -116,31 +129,40 @@ async def offering(peer: Channel, *, rng: Rng) -> Offering:
     return PrivateOffering(peer, await oblivious_transfer.setup_sender(peer, rng=rng))
 
 
-async def asking(peer: Channel, layout: Layout, rows: int, *, reveals_rows: bool, rng: Rng, spent: int = 0) -> Asking:
-    """Set up the label holder's end with one feature holder; `spent` vectors were asked in tries that were cut off."""
+async def asking(
+    peer: Channel, layout: Layout, rows: int, *, params: TreeParams, reveals_rows: bool, rng: Rng, spent: int = 0
+) -> Asking:
+    """Set up the label holder's end with one feature holder; `spent` vectors were asked in tries that were cut off.
+
+    The product has transfers of its own: it makes them in the background, while others bring direction bits.
+    """
     ot = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
-    k, terms = int(layout.offsets[-1]), _terms(peer, reveals_rows)
+    k, terms = int(layout.offsets[-1]), _terms(peer, params, reveals_rows)
     chosen = get(PARAMETER_SET)
-    asker = await product.asker_setup(
-        peer, k, rows, params=chosen, rng=rng.spawn(), terms=terms, ot=ot, vectors_used=spent
-    )
+    asker = await product.asker_setup(peer, k, rows, params=chosen, rng=rng.spawn(), terms=terms, vectors_used=spent)
     return PrivateAsking(peer, ot, asker)
 
 
-async def answering(peer: Channel, table: BinnedTable, *, reveals_rows: bool, rng: Rng, spent: int = 0) -> Answering:
+async def answering(
+    peer: Channel, table: BinnedTable, *, params: TreeParams, reveals_rows: bool, rng: Rng, spent: int = 0
+) -> Answering:
     """Set up a feature holder's end; `spent` vectors were answered in tries that were cut off."""
     ot = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
-    layout, terms = table.layout, _terms(peer, reveals_rows)
+    layout, terms = table.layout, _terms(peer, params, reveals_rows)
     matrix = Indicator(table.codes, (layout.bins + layout.missing).tolist())
     chosen = get(PARAMETER_SET)
-    owner = await product.owner_setup(
-        peer, matrix, params=chosen, rng=rng.spawn(), terms=terms, ot=ot, vectors_used=spent
-    )
+    owner = await product.owner_setup(peer, matrix, params=chosen, rng=rng.spawn(), terms=terms, vectors_used=spent)
     return PrivateAnswering(peer, ot, owner)
 
 
-def _terms(peer: Channel, reveals_rows: bool) -> Terms:
-    return Terms(job=peer.gate.job, matrix="boosted trees", structured=False, reveals_rows=reveals_rows)
+def _terms(peer: Channel, params: TreeParams, reveals_rows: bool) -> Terms:
+    return Terms(
+        job=peer.gate.job,
+        matrix="boosted trees",
+        structured=False,
+        reveals_rows=reveals_rows,
+        planned=params.vectors,
+    )
 
 
 def check_limit(params: TreeParams, rows: int, reveals_rows: bool) -> None:
@@ -168,6 +190,19 @@ def check_limit(params: TreeParams, rows: int, reveals_rows: bool) -> None:
 def room_for(params: TreeParams, rows: int, reveals_rows: bool, spent: int) -> bool:
     """Whether the rows allow the vectors of another tree, after so many that were spent."""
     return reveals_rows or spent + params.vectors // params.n_estimators <= rows // ROWS_A_VECTOR
+
+
+@asynccontextmanager
+async def ended(ties: Iterable[Asking | Answering]) -> AsyncIterator[None]:
+    """End every tie when the block ends, or stop it when the block fails."""
+    kept = list(ties)
+    try:
+        yield
+    except BaseException:
+        for tie in kept:
+            await tie.end(well=False)
+        raise
+    await every(tie.end(well=True) for tie in kept)
 
 
 async def every(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
