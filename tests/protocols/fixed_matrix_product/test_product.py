@@ -168,6 +168,17 @@ def test_a_frozen_transcript() -> None:
     assert digests == {"Setup": "b3454232e894", "Masked": "7a390d8154c8", "Answer": "4272e80fcfe0"}
 
 
+def test_rows_that_are_left_out_change_no_others() -> None:
+    bins = seeded_rng(4).uniform_u64(5, 3, 1500).astype(np.uint8)
+    matrix, V = Indicator(bins, [5, 5, 6], without=np.array([4, 9, 0])), integers(5, 3, 1500)
+    assert matrix.k == 13
+    whole = reference.product(Indicator(bins, [5, 5, 6]), V)
+    assert np.array_equal(reference.product(matrix, V), np.delete(whole, [0, 4, 9], axis=1))
+    run = play(matrix, V, toy_set(TOY, 40), Terms(facts=Facts.indicator(3, 1500), **ANY))
+    assert np.array_equal(result(run), reference.product(matrix, V))
+    assert np.array_equal(reference.entries(matrix) @ V.T, result(run).T)
+
+
 def test_different_terms_are_noticed() -> None:
     matrix = bins_matrix(1, 1, 1500, 3)
     for changed in (

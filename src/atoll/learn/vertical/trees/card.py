@@ -27,7 +27,7 @@ TRAINING = Card(
         ),
     },
     cost="For each feature holder and tree at most 2^depth vectors through the product, 3 bytes for each of 2,048 x k "
-    "numbers and 5 for each row; for each level with m > 0 splits n transfers of 1 bit out of m + 1; 2 small messages "
+    "numbers (k bins, less one for each numeric feature) and 5 for each row; for each level with m > 0 splits n transfers of 1 bit out of m + 1; 2 small messages "
     "a level beside them.",
     fails="InputError on other row counts or unusable columns and labels, ContractError where T would exceed n/100 "
     "(before anything is sent), ProtocolError on messages out of order or of wrong shape.",

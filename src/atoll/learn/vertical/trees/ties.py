@@ -20,7 +20,7 @@ from atoll.core.errors import ContractError
 from atoll.crypto.lwe import get
 from atoll.crypto.random import Rng
 from atoll.learn.vertical.trees.binning import BinnedTable, Layout
-from atoll.learn.vertical.trees.kernels import F64, U8
+from atoll.learn.vertical.trees.kernels import F64, I64, U8
 from atoll.learn.vertical.trees.params import TreeParams
 from atoll.protocols import oblivious_choice, oblivious_transfer
 from atoll.protocols.fixed_matrix_product import protocol as product
@@ -84,9 +84,10 @@ class PrivateAsking(PrivateChoosing):
     """`Asking`, with sums by the fixed-matrix product."""
 
     asker: product.Asker
+    layout: Layout
 
     async def sums(self, vectors: F64) -> F64:
-        return await self.asker.product(self.peer, vectors)
+        return completed(await self.asker.product(self.peer, vectors), vectors.sum(axis=1), self.layout)
 
     def deviations(self, vectors: F64) -> F64:
         return np.array([self.asker.agreement.output_deviation(v) for v in vectors])
@@ -137,10 +138,10 @@ async def asking(
     The product has transfers of its own: it makes them in the background, while others bring direction bits.
     """
     ot = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
-    k, terms = int(layout.offsets[-1]), _terms(peer, params, reveals_rows)
+    k, terms = int(layout.offsets[-1]) - len(implied(layout)), _terms(peer, params, reveals_rows)
     chosen = get(PARAMETER_SET)
     asker = await product.asker_setup(peer, k, rows, params=chosen, rng=rng.spawn(), terms=terms, vectors_used=spent)
-    return PrivateAsking(peer, ot, asker)
+    return PrivateAsking(peer, ot, asker, layout)
 
 
 async def answering(
@@ -149,7 +150,7 @@ async def answering(
     """Set up a feature holder's end; `spent` vectors were answered in tries that were cut off."""
     ot = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
     layout, terms = table.layout, _terms(peer, params, reveals_rows)
-    matrix = Indicator(table.codes, (layout.bins + layout.missing).tolist())
+    matrix = Indicator(table.codes, (layout.bins + layout.missing).tolist(), without=implied(layout))
     chosen = get(PARAMETER_SET)
     owner = await product.owner_setup(peer, matrix, params=chosen, rng=rng.spawn(), terms=terms, vectors_used=spent)
     return PrivateAnswering(peer, ot, owner)
@@ -163,6 +164,35 @@ def _terms(peer: Channel, params: TreeParams, reveals_rows: bool) -> Terms:
         reveals_rows=reveals_rows,
         planned=params.vectors,
     )
+
+
+def implied(layout: Layout) -> I64:
+    """Return the bins whose sums need not travel: the last ordinary one of every numeric feature.
+
+    A feature's bins add up to what the label holder knows.  No split needs the last one by itself, so that its sums,
+    which carry the error of all others, do no harm; with categories every bin is compared with the rest.
+    """
+    last: I64 = (layout.offsets[:-1] + layout.bins - 1)[~layout.categorical]
+    return last if len(last) < layout.offsets[-1] else last[1:]  # where all are constant, one must be left
+
+
+def completed(sums: F64, totals: F64, layout: Layout) -> F64:
+    """Put in the sums of implied bins.
+
+    Args:
+        sums: (T, k − implied) sums of T vectors over the other bins.
+        totals: (T,) sums of the vectors over all rows.
+        layout: Shape of the k bins.
+
+    Returns:
+        (T, k) sums.
+    """
+    last = implied(layout)
+    out = np.zeros((len(sums), int(layout.offsets[-1])))
+    out[:, np.delete(np.arange(out.shape[1]), last)] = sums
+    of_feature = np.add.reduceat(out, layout.offsets[:-1], axis=1)
+    out[:, last] = totals[:, np.newaxis] - of_feature[:, np.searchsorted(layout.offsets, last, "right") - 1]
+    return out
 
 
 def check_limit(params: TreeParams, rows: int, reveals_rows: bool) -> None:
