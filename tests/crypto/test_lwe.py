@@ -78,7 +78,7 @@ def test_opened_products_need_the_theorems_noise() -> None:
 
 def test_output_noise_covers_what_the_asker_did_not_choose() -> None:
     for row_norm in (10.0, 316.0, 1000.0, 10_000.0):
-        e, fine, coarse = 8.0 * row_norm, 2.0**8 * math.sqrt(2048 / 24), 2.0**16 * math.sqrt(2048 / 24)
+        e, fine, coarse = 8.0 * row_norm, 2.0**8 * math.sqrt(2048 / 48), 2.0**16 * math.sqrt(2048 / 48)
         for structured, least in (
             (True, 256 * math.hypot(e, fine)),
             (False, max(256 * e, 4 * math.hypot(e, coarse))),

@@ -127,7 +127,7 @@ def output_noise_bits(params: ParameterSet, row_norm: float, structured: bool) -
     """Return b of the range Q = 2^b of the owner's output noise, in units of 1/q; 0 where none is needed.
 
     Q is at least 2^8 times the standard deviation of M·e, σ·‖row‖.  Bits left out of corrections add an error of
-    deviation 2^t·√(N/24), of which the asker knows as little before as it knows of M·e: of both together Q is at least
+    deviation 2^t·√(N/48), of which the asker knows as little before as it knows of M·e: of both together Q is at least
     2^8 deviations for structured vectors, and 4 for gradients.
 
     Args:
@@ -147,9 +147,12 @@ def left_out(params: ParameterSet, structured: bool) -> int:
 
 
 def dropped_deviation(params: ParameterSet, structured: bool) -> float:
-    """Return the standard deviation of an output's error from bits left out of corrections."""
+    """Return the standard deviation of an output's error from bits left out of corrections.
+
+    The error is Σ_j (s_j − ½)·ρ_j with ρ_j about uniform on a range of 2^t.
+    """
     t = left_out(params, structured)
-    return 2.0**t * math.sqrt(params.N / 24) if t else 0.0
+    return 2.0**t * math.sqrt(params.N / 48) if t else 0.0
 
 
 def opening_sigma(params: ParameterSet, spectral_bound: float) -> float:

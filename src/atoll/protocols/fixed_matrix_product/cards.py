@@ -57,7 +57,7 @@ TO_ASKER = Card(
         "Selective failure: an owner that garbles one correction learns a bit of one s if it can tell from later "
         "traffic that a result was garbled.",
         "Precision with H40: bits left out of corrections and the output noise together put an error on one bin's sum "
-        "over 80,000 rows of 0.04 of a row's weight with labels and counts, 0.16 with gradients, in 3 bytes a number.",
+        "over 80,000 rows of 0.02 of a row's weight with labels and counts, 0.05 with gradients, in 3 bytes a number.",
         "A repeated product on the same vector is answered by the asker from its stored reply.",
         _FRESH,
     ),

@@ -113,7 +113,7 @@ class Indicator:
 
     def facts(self) -> Facts:
         largest = max((int(np.bincount(column).max()) for column in self.bins), default=0) if self.n else 0
-        return Facts.indicator(len(self.bins), self.n, largest)
+        return Facts.indicator(min(len(self.bins), self.k), self.n, largest)  # columns left out whole do not count
 
     def hint(self, ring: Ring, a: U64) -> U64:
         half = len(self.bins) // 2  # two threads: the asker's core has nothing to do but wait for this

@@ -166,7 +166,7 @@ class Owner:
     Attributes:
         agreement: Sizes, terms and parameters.
         matrix: M.
-        hint: H transposed, (N, k), without its t low bits.
+        hint: H transposed, (N, k), without its t low bits, and what that adds on average.
         ot: The sender's half of the transfers.
         rng: Secret randomness.
         vectors_used: All vectors so far, aborted ones included; it outlives a restart, nothing else here does.
@@ -175,7 +175,7 @@ class Owner:
 
     agreement: Agreement
     matrix: Matrix
-    hint: steps.Words
+    hint: steps.Hint
     ot: oblivious_transfer.OtSender
     rng: Rng
     vectors_used: int = 0
@@ -193,7 +193,7 @@ class Owner:
         """
 
         async def finish(product: NDArray[np.uint64], pads: steps.Words) -> None:
-            await peer.send(Answer(steps.blind(self.agreement, product, pads, self.rng)))  # (3)
+            await peer.send(Answer(steps.blind(self.agreement, product, pads, self.hint.shift, self.rng)))  # (3)
 
         await self._products(peer, "asker", count, finish)
 
@@ -253,7 +253,7 @@ class Owner:
 
         async def correct(ot: oblivious_transfer.CorrelatedBlocks, t: int) -> tuple[steps.Words, steps.Parts]:
             q = ot.q[t * N : (t + 1) * N]
-            return await offload(steps.corrections, agreement, q, ot.delta, ot.first + t * N, self.hint)
+            return await offload(steps.corrections, agreement, q, ot.delta, ot.first + t * N, self.hint.rows)
 
         async def send(ready: tuple[steps.Words, steps.Parts]) -> steps.Words:
             await peer.send(kind(*ready[1]))  # (2)

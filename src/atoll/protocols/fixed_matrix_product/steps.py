@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,13 +68,28 @@ def transform(agreement: Agreement, seed: bytes) -> Transformed:
     return ring.transform(ring.expand(seed, agreement.label, agreement.n), ring.limb_bits_for(ring.N**0.5))
 
 
-def hint(agreement: Agreement, matrix: Matrix, seed: bytes) -> Words:
-    """Return the transpose of H = M·A, (N, k), rounded to its bits from t up."""
+class Hint(NamedTuple):
+    """What the owner computes once.
+
+    Attributes:
+        rows: The transpose of H′, (N, k): H = M·A, rounded to its bits from t up.
+        shift: ½ Σ_j ρ_j with ρ = H − 2^t·H′, (k,): what rounding adds on average over s, to be taken off answers.
+    """
+
+    rows: Words
+    shift: U64
+
+
+def hint(agreement: Agreement, matrix: Matrix, seed: bytes) -> Hint:
+    """Return H′ and its shift."""
     ring, t = agreement.params.ring, agreement.dropped_bits
     h = matrix.hint(ring, ring.expand(seed, agreement.label, agreement.n))
+    shift = np.zeros(agreement.k, np.int64)
     if t:
-        h = ((h + np.uint64(1 << (t - 1))) & ring.mask) >> np.uint64(t)
-    return np.ascontiguousarray(h.T.astype(agreement.word))
+        h += np.uint64(1 << (t - 1))
+        shift = ((h & np.uint64((1 << t) - 1)).sum(axis=1).astype(np.int64) - (agreement.params.N << (t - 1))) // 2
+        h = (h & ring.mask) >> np.uint64(t)
+    return Hint(np.ascontiguousarray(h.T.astype(agreement.word)), shift.view(np.uint64))
 
 
 def mask(
@@ -132,8 +147,8 @@ def digests(V: NDArray[np.float64]) -> list[bytes]:
     return [hashlib.sha256(np.ascontiguousarray(v + 0.0).data).digest() for v in V]
 
 
-def blind(agreement: Agreement, product: U64, pads: Words, rng: Rng) -> U64:
-    """Return M·c + P + u modulo q, without its t low bits: what the asker gets.
+def blind(agreement: Agreement, product: U64, pads: Words, shift: U64, rng: Rng) -> U64:
+    """Return M·c + P + u modulo q, less the hint's shift and without its t low bits: what the asker gets.
 
     u is uniform on [−Q/2, Q/2), in units of 1/q: the asker's private Δ does not scale it.  Everything is reduced
     modulo q, so that M·c taken as an integer does not show how often it wrapped.
@@ -141,7 +156,7 @@ def blind(agreement: Agreement, product: U64, pads: Words, rng: Rng) -> U64:
     q_mask, t = agreement.params.ring.mask, np.uint64(agreement.dropped_bits)
     u = rng.uniform_u64(1 << agreement.noise_bits, *product.shape) - np.uint64((1 << agreement.noise_bits) // 2)
     half = np.uint64((1 << int(t)) // 2)
-    return (((product + u + half) & q_mask) >> t) + pads.astype(np.uint64) & (q_mask >> t)
+    return (((product - shift + u + half) & q_mask) >> t) + pads.astype(np.uint64) & (q_mask >> t)
 
 
 def centred(words: U64, bits: int) -> NDArray[np.float64]:

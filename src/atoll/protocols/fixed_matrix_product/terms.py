@@ -173,7 +173,9 @@ class Agreement:
         return opening_sigma(self.params, self.facts.spectral)
 
     def private_scale(self, v: NDArray[np.float64], scale: float | None) -> float:
-        """Return Δ for one vector, a power of two, such that nothing can wrap; to the asker only.
+        """Return Δ for one vector such that nothing can wrap; to the asker only.
+
+        Its 4 significant bits keep products and quotients of short numbers exact.
 
         Args:
             v: (n,) float64.
@@ -193,7 +195,8 @@ class Agreement:
                 "a vector is not finite, or too large for its scale; nothing was sent",
                 cure="Check the column for missing and infinite values, or leave the scale to the protocol.",
             )
-        return 2.0 ** math.floor(math.log2(largest)) if scale is None else scale
+        mantissa, exponent = math.frexp(largest)
+        return math.ldexp(math.floor(mantissa * 16), exponent - 4) if scale is None else scale
 
     def output_deviation(self, v: NDArray[np.float64]) -> float:
         """Return the standard deviation of an answer's error in units of v: e, dropped bits and output noise."""
