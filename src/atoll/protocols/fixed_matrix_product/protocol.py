@@ -3,7 +3,8 @@
 Once: (0) asker draws the seed of A; owner computes its hint H = M·A; both set up oblivious transfer.
 For every vector, with fresh s, e, e′, u and transfers that live in memory only:
 (1) asker sends c = A·s + e + round(Δv).
-(2) N transfers: owner keeps P and sends corrections, asker chooses by s and gets R = P + H·s.
+(2) N transfers: owner keeps P and sends corrections, asker chooses by s and gets R = P + H·s.  They run on a stream of
+    their own, beside (1) and, where the terms plan ahead, before it.
 (3) to asker: owner sends M·c + P + u, asker takes R away.  To owner: asker sends R + e′, owner takes it from M·c + P.
     Shares: owner keeps M·c + P, asker keeps −(R + e′).
 (4) divide by Δ.
