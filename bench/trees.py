@@ -50,6 +50,7 @@ def run(size: str, report: Report) -> None:
         f"{what}: training", label["seconds"], unit="s", limit=pooled["seconds"], limit_name="XGBoost hist, pooled",
         peer=SECUREBOOST.get(rows), peer_name="SecretFlow SecureBoost, recorded", goal=GOALS.get(rows), **traffic,
         note=f"T/n = {label['vectors']:.0f}/{label['rows']:,.0f}; "
+        f"processor {label['cpu'] + features['cpu']:.1f} s at both sites; "
         f"memory {label['peak_mb']:.0f} MB at the label holder, "
         f"{features['peak_mb']:.0f} MB at the other",
     )  # fmt: skip
