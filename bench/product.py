@@ -45,10 +45,10 @@ class Task:
 
 
 def histograms(n: int) -> Task:
-    """Boosted trees: 20 columns of 33 bins, H40, output to the asker."""
+    """Boosted trees: gradients over 20 columns of 33 bins, H40, output to the asker."""
     bins = Rng.system().uniform_u64(BINS, FEATURES, n).astype(np.uint8)
     matrix = Indicator(bins, [BINS] * FEATURES)
-    terms = Terms(facts=Facts.indicator(FEATURES, n))
+    terms = Terms(structured=False, facts=Facts.indicator(FEATURES, n))
     return Task(matrix, vectors(4, n), Agreement(lwe.get("H40"), terms, matrix.k, n))
 
 
@@ -92,17 +92,18 @@ def kernels_alone(task: Task, what: str, report: Report, *, goals: bool) -> None
     a, noise = steps.transform(agreement, seed), gaussian.Gaussian(params.sigma)
     scale = agreement.private_scale(task.vectors[0], None) if agreement.to_asker else agreement.public_scale
     rows = [partial(steps.scaled, v, scale, True) for v in task.vectors]
-    masked = repeated(lambda: steps.mask(agreement, a, noise, rng, rows))
-    secrets, c = masked.value
+    secrets = [rng.bits(params.N) for _ in rows]
+    masked = repeated(lambda: steps.mask(agreement, a, noise, rng, secrets, rows))
+    c = masked.value
     strings, delta = rng.u64(params.N, 2), rng.u64(2)
-    sent = repeated(lambda: tmmo.sender_corrections(strings, delta, 0, hint.value))
-    words = sent.value[1]
-    summed = repeated(lambda: tmmo.receiver_sum(strings, secrets[: params.N], 0, words))
+    sent = repeated(lambda: steps.corrections(agreement, strings, delta, 0, hint.value.rows))
+    parts = sent.value[1]
+    summed = repeated(lambda: steps.chosen(strings, secrets[0], 0, parts))
     times = repeated(lambda: task.matrix.times(c))
     digests = repeated(lambda: steps.digests(task.vectors)).best / count if agreement.to_asker else 0.0
 
     sides = {
-        "owner": (sent.best + times.best / count, words.nbytes),
+        "owner": (sent.best + times.best / count, sum(part.nbytes for part in parts)),
         "asker": (
             masked.best / count + summed.best + digests,
             params.entry_bytes * agreement.n + 16 * params.N,

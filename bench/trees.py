@@ -50,6 +50,7 @@ def run(size: str, report: Report) -> None:
         f"{what}: training", label["seconds"], unit="s", limit=pooled["seconds"], limit_name="XGBoost hist, pooled",
         peer=SECUREBOOST.get(rows), peer_name="SecretFlow SecureBoost, recorded", goal=GOALS.get(rows), **traffic,
         note=f"T/n = {label['vectors']:.0f}/{label['rows']:,.0f}; "
+        f"processor {label['cpu'] + features['cpu']:.1f} s at both sites; "
         f"memory {label['peak_mb']:.0f} MB at the label holder, "
         f"{features['peak_mb']:.0f} MB at the other",
     )  # fmt: skip
@@ -116,18 +117,24 @@ async def site(role: str, folder: Path, n: int) -> dict[str, float]:
         gate = Gate(role, "bench", PROTOCOL.kinds | PREDICTION.kinds)
         channel = Channel(link, gate)
         work = as_label(channel, tables, y, train) if role == "label" else as_features(channel, tables)
-        return {**await work, "peak_mb": peak_mb(), "cpu": sum(resource.getrusage(resource.RUSAGE_SELF)[:2])}
+        return {**await work, "peak_mb": peak_mb()}
+
+
+def processor() -> float:
+    """Seconds that this process's threads have computed so far."""
+    return sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
 
 
 async def as_label(channel: Channel, tables: list[Columns], y: Any, train: Any) -> dict[str, float]:
     """Train and score as the label holder."""
     peers, validation = {"features": channel}, np.zeros(tables[0].rows, np.bool_)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), processor()
     part, history = await label_holder(peers, tables[0], y[train], validation, PARAMS, rng=Rng.system())
-    trained, sent = time.perf_counter(), sum(channel.gate.traffic.values())
+    trained, sent, cpu = time.perf_counter(), sum(channel.gate.traffic.values()), processor() - before
     scores = await predict_label_holder(peers, part, tables[1], rng=Rng.system())
     return {
         "seconds": trained - start,
+        "cpu": cpu,
         "bytes": sent,
         "scoring": time.perf_counter() - trained,
         "scoring_bytes": sum(channel.gate.traffic.values()) - sent,
@@ -139,9 +146,11 @@ async def as_label(channel: Channel, tables: list[Columns], y: Any, train: Any) 
 
 async def as_features(channel: Channel, tables: list[Columns]) -> dict[str, float]:
     """Train and score as the feature holder."""
+    before = processor()
     part = await feature_holder(channel, tables[0], PARAMS, rng=Rng.system())
+    cpu = processor() - before
     await predict_feature_holder(channel, part, tables[1], rng=Rng.system())
-    return {}
+    return {"cpu": cpu}
 
 
 def pooled(n: int) -> dict[str, float]:

@@ -34,13 +34,14 @@ def core_svp(N: int, q_bits: int, sigma: float) -> float:
 
 def test_the_card_of_the_sets_is_frozen() -> None:
     assert {
-        s.name: (s.N, s.q_bits, s.sigma, s.dropped_bits, s.bits_security, s.core_svp, s.opens) for s in SETS.values()
+        s.name: (s.N, s.q_bits, s.sigma, (s.dropped_bits, s.gradient_bits), s.bits_security, s.core_svp, s.opens)
+        for s in SETS.values()
     } == {
-        "H40": (2048, 40, 8.0, 8, 173, 153, True),
-        "H32": (2048, 32, 3.2, 0, 209, 195, False),
-        "X64": (4096, 64, 8.0, 0, 222, 203, True),
-        "R64": (2048, 64, 65536.0, 0, 134, 109, True),
-        "T32": (1024, 32, 512.0, 0, 132, 110, False),
+        "H40": (2048, 40, 8.0, (8, 16), 173, 153, True),
+        "H32": (2048, 32, 3.2, (0, 0), 209, 195, False),
+        "X64": (4096, 64, 8.0, (0, 0), 222, 203, True),
+        "R64": (2048, 64, 65536.0, (0, 0), 134, 109, True),
+        "T32": (1024, 32, 512.0, (0, 0), 132, 110, False),
     }
 
 
@@ -76,12 +77,16 @@ def test_opened_products_need_the_theorems_noise() -> None:
 
 
 def test_output_noise_covers_what_the_asker_did_not_choose() -> None:
-    for row_norm in (10.0, 316.0, 1000.0):
-        deviation = math.hypot(8.0 * row_norm, 256 * math.sqrt(2048 / 24))
-        for factor in (4.0, 256.0):
-            Q = 2 ** lwe.output_noise_bits(get("H40"), row_norm, factor)
-            assert factor * deviation <= Q < 2 * factor * deviation
-    assert 2 ** lwe.output_noise_bits(get("X64"), 100.0, 256.0) >= 256 * 800
+    for row_norm in (10.0, 316.0, 1000.0, 10_000.0):
+        e, fine, coarse = 8.0 * row_norm, 2.0**8 * math.sqrt(2048 / 48), 2.0**16 * math.sqrt(2048 / 48)
+        for structured, least in (
+            (True, 256 * math.hypot(e, fine)),
+            (False, max(256 * e, 4 * math.hypot(e, coarse))),
+        ):
+            Q = 2 ** lwe.output_noise_bits(get("H40"), row_norm, structured)
+            assert least <= Q < 2 * least
+    for structured in (True, False):  # M·e is covered 2^8 times whatever the vectors are
+        assert 2 ** lwe.output_noise_bits(get("X64"), 100.0, structured) >= 256 * 800
 
 
 def test_opening_noise_grows_with_the_bound_and_stays_roundable() -> None:

@@ -28,6 +28,7 @@ class ParameterSet:
         q_bits: b, where q = 2^b.
         sigma: σ of the noise e on a vector.
         dropped_bits: t, low bits left out of corrections when the output goes to the asker.
+        gradient_bits: t where all vectors are real-valued gradients, at least `dropped_bits`.
         bits_security: Cost of the best known attack, as a power of two, for all vectors of a job together.
         core_svp: The same by the core-SVP count, which is more careful.
         opens: Whether products may go to the owner or stay shared, which needs σ ≥ 6.5 from an exact sampler.
@@ -39,6 +40,7 @@ class ParameterSet:
     q_bits: int
     sigma: float
     dropped_bits: int
+    gradient_bits: int
     bits_security: int
     core_svp: int
     opens: bool
@@ -70,7 +72,7 @@ class ParameterSet:
 
 
 def _set(
-    name: str, N: int, q_bits: int, sigma: float, drop: int, bits: tuple[int, int], opens: bool, use: str
+    name: str, N: int, q_bits: int, sigma: float, drop: tuple[int, int], bits: tuple[int, int], opens: bool, use: str
 ) -> ParameterSet:
     return ParameterSet(
         _OURS,
@@ -78,7 +80,8 @@ def _set(
         N=N,
         q_bits=q_bits,
         sigma=sigma,
-        dropped_bits=drop,
+        dropped_bits=drop[0],
+        gradient_bits=drop[1],
         bits_security=bits[0],
         core_svp=bits[1],
         opens=opens,
@@ -90,11 +93,15 @@ SETS: Mapping[str, ParameterSet] = MappingProxyType(
     {
         each.name: each
         for each in (
-            _set("H40", 2048, 40, 8.0, 8, (173, 153), True, "histograms; the default"),
-            _set("H32", 2048, 32, 3.2, 0, (209, 195), False, "real-valued vectors, coarse output to the asker only"),
-            _set("X64", 4096, 64, 8.0, 0, (222, 203), True, "exact work: gradients, cross-products, genotypes"),
-            _set("R64", 2048, 64, 2.0**16, 0, (134, 109), True, "64-bit sums for matrices of very many rows"),
-            _set("T32", 1024, 32, 2.0**9, 0, (132, 110), False, "thin lines, coarse sums over 100,000 rows and more"),
+            _set("H40", 2048, 40, 8.0, (8, 16), (173, 153), True, "histograms; the default"),
+            _set(
+                "H32", 2048, 32, 3.2, (0, 0), (209, 195), False, "real-valued vectors, coarse output to the asker only"
+            ),
+            _set("X64", 4096, 64, 8.0, (0, 0), (222, 203), True, "exact work: gradients, cross-products, genotypes"),
+            _set("R64", 2048, 64, 2.0**16, (0, 0), (134, 109), True, "64-bit sums for matrices of very many rows"),
+            _set(
+                "T32", 1024, 32, 2.0**9, (0, 0), (132, 110), False, "thin lines, coarse sums over 100,000 rows and more"
+            ),
         )
     }
 )
@@ -112,24 +119,40 @@ def get(name: str) -> ParameterSet:
     return SETS[name]
 
 
-def output_noise_bits(params: ParameterSet, row_norm: float, factor: float) -> int:
+STRUCTURED, GRADIENTS = 256.0, 4.0
+"""Standard deviations that the owner's output noise spans: 2^8 for structured vectors, 4 for gradients."""
+
+
+def output_noise_bits(params: ParameterSet, row_norm: float, structured: bool) -> int:
     """Return b of the range Q = 2^b of the owner's output noise, in units of 1/q; 0 where none is needed.
 
-    Q is at least `factor` times the standard deviation of everything in an output that the asker did not choose but
-    that depends on the matrix: (M·e), σ·‖row‖, and the bits left out of corrections, 2^t·√(N/24).
+    Q is at least 2^8 times the standard deviation of M·e, σ·‖row‖.  Bits left out of corrections add an error of
+    deviation 2^t·√(N/48), of which the asker knows as little before as it knows of M·e: of both together Q is at least
+    2^8 deviations for structured vectors, and 4 for gradients.
 
     Args:
         params: The set.
         row_norm: Bound on the Euclidean norm of the matrix's rows.
-        factor: 2^8 for structured vectors (labels, counts, constants), 4 for gradients.
+        structured: Whether vectors may be labels, counts or constants, and not only real-valued gradients.
     """
-    deviation = math.hypot(params.sigma * row_norm, dropped_deviation(params))
-    return math.ceil(math.log2(factor * deviation)) if deviation > 0 else 0
+    e = params.sigma * row_norm
+    both = math.hypot(e, dropped_deviation(params, structured))
+    range_ = max(STRUCTURED * e, (STRUCTURED if structured else GRADIENTS) * both)
+    return math.ceil(math.log2(range_)) if range_ > 0 else 0
 
 
-def dropped_deviation(params: ParameterSet) -> float:
-    """Return the standard deviation of an output's error from bits left out of corrections."""
-    return 2.0**params.dropped_bits * math.sqrt(params.N / 24) if params.dropped_bits else 0.0
+def left_out(params: ParameterSet, structured: bool) -> int:
+    """Return t for structured vectors or for gradients."""
+    return params.dropped_bits if structured else params.gradient_bits
+
+
+def dropped_deviation(params: ParameterSet, structured: bool) -> float:
+    """Return the standard deviation of an output's error from bits left out of corrections.
+
+    The error is Σ_j (s_j − ½)·ρ_j with ρ_j about uniform on a range of 2^t.
+    """
+    t = left_out(params, structured)
+    return 2.0**t * math.sqrt(params.N / 48) if t else 0.0
 
 
 def opening_sigma(params: ParameterSet, spectral_bound: float) -> float:

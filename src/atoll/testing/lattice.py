@@ -5,7 +5,9 @@ from __future__ import annotations
 from atoll.crypto import lwe
 
 
-def toy_set(N: int = 64, q_bits: int = 40, sigma: float = 0.0, *, dropped_bits: int = 0) -> lwe.ParameterSet:
+def toy_set(
+    N: int = 64, q_bits: int = 40, sigma: float = 0.0, *, dropped_bits: int = 0, gradient_bits: int | None = None
+) -> lwe.ParameterSet:
     """Return a set that `lwe.get` does not know.
 
     Args:
@@ -13,8 +15,10 @@ def toy_set(N: int = 64, q_bits: int = 40, sigma: float = 0.0, *, dropped_bits: 
         q_bits: 32, 40 or 64.
         sigma: Noise of the masks; with 0 (and no dropped bits) results are exact and the output noise is off.
         dropped_bits: Low bits left out of corrections to the asker.
+        gradient_bits: The same where vectors are gradients; as many if left out.
     """
-    return lwe._set(f"toy-{N}-{q_bits}-{sigma:g}", N, q_bits, sigma, dropped_bits, (0, 0), True, "tests only")
+    drop = (dropped_bits, dropped_bits if gradient_bits is None else gradient_bits)
+    return lwe._set(f"toy-{N}-{q_bits}-{sigma:g}", N, q_bits, sigma, drop, (0, 0), True, "tests only")
 
 
 def exact_set(name: str) -> lwe.ParameterSet:

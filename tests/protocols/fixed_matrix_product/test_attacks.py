@@ -47,7 +47,7 @@ def read_by_elimination(k: int, n: int, params: ParameterSet, mutation: Callable
     # (M·w − e′) mod q, which the owner gets, leaves H·s + e′ when it is taken from M·c
     opened = np.rint(run.owner_result[0] * agreement.public_scale).astype(np.int64).view(U64)
     z = (matrix.entries.view(U64) @ c - opened) & params.ring.mask
-    s = solve_binary(np.ascontiguousarray(run.owner.hint.T), z)
+    s = solve_binary(np.ascontiguousarray(run.owner.hint.rows.T), z)
     if s is None:
         return 0.0
     w = (c - run.asker.a.times(s, n)) & params.ring.mask
@@ -108,7 +108,9 @@ def test_a_malicious_owner_reads_v_through_an_opening_and_the_card_says_so() -> 
         bent_hint[j, j // per_row] = U64(1) << U64(first_bit + j % per_row)
     matrix, V = Dense(np.zeros((k, n), np.int64)), vectors(1, 1, n)
     terms = Terms(output="owner", reveals_vectors=True)
-    run = play(matrix, V, params, terms, bend_owner=lambda owner: replace(owner, hint=bent_hint))
+    run = play(
+        matrix, V, params, terms, bend_owner=lambda owner: replace(owner, hint=owner.hint._replace(rows=bent_hint))
+    )
     # M = 0, so the owner's result is −(H′·s + e′)
     leaked = -np.rint(run.owner_result[0] * run.owner.agreement.public_scale)
     words = (leaked.astype(np.int64) + (1 << (first_bit - 1))).view(U64) >> U64(first_bit)

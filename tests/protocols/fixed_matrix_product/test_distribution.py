@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from atoll.crypto.lwe import SETS, ParameterSet, get
+from atoll.crypto.lwe import SETS, ParameterSet, dropped_deviation, get
 from atoll.protocols.fixed_matrix_product import Dense, Facts, Indicator, Terms
 from atoll.testing import seeded_rng
 from atoll.testing.lattice import toy_set
@@ -63,7 +63,8 @@ def test_the_owner_cannot_tell_two_vectors_with_one_result_apart() -> None:
     assert np.abs(np.diff(means, axis=0)).max() < 20 * noise  # the results differ by their noise alone
 
 
-def test_the_asker_cannot_tell_two_matrices_with_one_result_apart() -> None:
+@pytest.mark.parametrize("structured", [True, False])
+def test_the_asker_cannot_tell_two_matrices_with_one_result_apart(structured: bool) -> None:
     """To the asker, M and M′ with M·w = M′·w: corrections are uniform, and results follow one distribution."""
     n, swapped = N_ROWS, np.arange(N_ROWS)
     swapped[:2] = [1, 0]
@@ -74,15 +75,19 @@ def test_the_asker_cannot_tell_two_matrices_with_one_result_apart() -> None:
     errors = []
     for bins in (first, first[swapped]):
         matrix = Indicator(bins[np.newaxis])
-        run = play(matrix, V, get("H40"), Terms(facts=Facts.indicator(1, n)))
-        assert abs(uniformity(octets(run, "Corrections"), 256)) < 5
+        run = play(matrix, V, get("H40"), Terms(facts=Facts.indicator(1, n), structured=structured))
+        assert abs(uniformity(octets(run, "Corrections" if structured else "NarrowCorrections"), 256)) < 5
         want = np.stack([np.bincount(bins, weights=v, minlength=2) for v in V])
         scale = np.array([run.asker.agreement.private_scale(v, None) for v in V])[:, np.newaxis]
         errors.append((run.asker_result - want) * scale / 2.0**run.asker.agreement.noise_bits)
-    for error in errors:  # u is uniform on a range of one; e and the dropped bits add a 256th of it
-        assert np.abs(error).max() < 0.52
-        assert abs(error.mean()) < 5 / math.sqrt(12 * error.size)
-        assert abs(error.std() - 1 / math.sqrt(12)) < 0.1
+    agreement = run.asker.agreement
+    beside = math.hypot(8 * agreement.facts.row_norm, dropped_deviation(agreement.params, structured))
+    beside /= 2.0**agreement.noise_bits  # what e and the dropped bits add: less than a 256th or a quarter
+    assert beside < 1 / (256 if structured else 4)
+    for error in errors:  # u is uniform on a range of one
+        assert np.abs(error).max() < 0.5 + 5 * beside
+        assert abs(error.mean()) < 5 * math.hypot(beside, 1 / math.sqrt(12)) / math.sqrt(error.size)
+        assert abs(error.std() - math.hypot(beside, 1 / math.sqrt(12))) < 0.1
 
 
 def test_output_noise_is_uniform_and_not_scaled_by_the_asker() -> None:
@@ -119,18 +124,26 @@ def test_openings_are_uniform_until_the_owner_unmasks_them() -> None:
     assert abs(uniformity(octets(run, "Opening"), 256)) < 5
 
 
-@pytest.mark.parametrize(("params", "bits"), [(get("H40"), 32), (toy_set(64, 40, 8.0), 40), (get("T32"), 32)])
-def test_answers_are_reduced_so_that_they_do_not_show_how_often_sums_wrapped(params: ParameterSet, bits: int) -> None:
-    run = play(bins_matrix(1, 40, N_ROWS, 20), np.ones((4, N_ROWS)), params, Terms())
+@pytest.mark.parametrize(
+    ("params", "structured", "bits"),
+    [(get("H40"), True, 32), (get("H40"), False, 24), (toy_set(64, 40, 8.0), True, 40), (get("T32"), True, 32)],
+)
+def test_answers_are_reduced_so_that_they_do_not_show_how_often_sums_wrapped(
+    params: ParameterSet, structured: bool, bits: int
+) -> None:
+    run = play(bins_matrix(1, 40, N_ROWS, 20), np.ones((4, N_ROWS)), params, Terms(structured=structured))
     words = np.frombuffer(b"".join(run.payloads("Answer")), np.uint64)
     assert 2.0 ** (bits - 1) < words.max() < 2.0**bits
     assert abs(uniformity((words >> np.uint64(bits - 6)).astype(np.int64), 64)) < 5
 
 
-def test_corrections_lose_bits_only_on_the_way_to_the_asker() -> None:
+@pytest.mark.parametrize("structured", [True, False])
+def test_corrections_lose_bits_only_on_the_way_to_the_asker(structured: bool) -> None:
     """Dropped bits would add a hint on s where sums are opened."""
-    for output, dropped, word in (("asker", 8, 4), ("owner", 0, 8), ("shares", 0, 8)):
-        run = play(bins_matrix(1, 2, N_ROWS, 3), np.ones((1, N_ROWS)), get("H40"), Terms(output=output))
+    short = (8, 4) if structured else (16, 3)
+    for output, (dropped, width) in (("asker", short), ("owner", (0, 8)), ("shares", (0, 8))):
+        terms = Terms(output=output, structured=structured)
+        run = play(bins_matrix(1, 2, N_ROWS, 3), np.ones((1, N_ROWS)), get("H40"), terms)
         assert run.owner.agreement.dropped_bits == run.asker.agreement.dropped_bits == dropped
-        corrections = run.payloads("Corrections") or run.payloads("WideCorrections")
-        assert [len(payload) for payload in corrections] == [word * 2048 * 6]
+        corrections = [frame.payload for frame in run.frames if frame.kind.endswith("Corrections")]
+        assert [len(payload) for payload in corrections] == [width * 2048 * 6]

@@ -19,6 +19,7 @@ from atoll.crypto.lwe import get
 from atoll.crypto.random import Rng
 from atoll.protocols.fixed_matrix_product import Asker, Owner, Terms, asker_setup, owner_setup
 from atoll.testing import seeded_rng
+from atoll.testing.check_protocol import by_stream
 from atoll.testing.lattice import toy_set
 from atoll.testing.links import FaultyLink, Frame, end_pair, recorded_pair
 from tests.protocols.fixed_matrix_product.tools import ANY, Run, Witness, bins_matrix, play, vectors
@@ -222,9 +223,9 @@ class Garbling(FaultyLink):
         return await self.inner.recv(stream)
 
 
-@pytest.mark.parametrize("output", ["asker", "owner"])
+@pytest.mark.parametrize(("output", "structured"), [("asker", True), ("asker", False), ("owner", True)])
 @pytest.mark.parametrize("garble", ["nothing", "one word", "zeros", "ones"])
-def test_the_asker_reacts_to_no_correction(garble: str, output: str) -> None:
+def test_the_asker_reacts_to_no_correction(garble: str, output: str, structured: bool) -> None:
     """Same messages of the same sizes in the same order and no error; to the asker even the same bytes."""
 
     def change(number: int, payload: bytes) -> bytes:
@@ -243,9 +244,9 @@ def test_the_asker_reacts_to_no_correction(garble: str, output: str) -> None:
         garbling = Garbling(a.link.inner, "owner", frames)
         garbling.change = damage
         channels = (Channel(garbling, a.gate), b, frames)
-        terms = Terms(output=output, **ANY)
-        play(bins_matrix(1, 1, N_ROWS, 3), vectors(1, 2, N_ROWS), toy_set(64, 40, 8.0), terms, channels=channels)
-        sent = [frame for frame in frames if frame.sender == "asker"]
+        terms, params = Terms(output=output, structured=structured, **ANY), toy_set(64, 40, 8.0, gradient_bits=16)
+        play(bins_matrix(1, 1, N_ROWS, 3), vectors(1, 2, N_ROWS), params, terms, channels=channels)
+        sent = [frame for frame in by_stream(frames) if frame.sender == "asker"]
         seen.append([(f.kind, f.header, len(f.payload), f.payload if output == "asker" else b"") for f in sent])
     assert seen[0] == seen[1]
 
@@ -260,6 +261,16 @@ def test_transfers_give_the_pads_and_the_chosen_rows(dtype: type) -> None:
     P, corrections = tmmo.sender_corrections(q, delta, 17, H)
     assert np.array_equal(tmmo.receiver_sum(t, s, 17, corrections), P + s.astype(dtype) @ H)
     assert np.array_equal(tmmo.receiver_sum(q, np.zeros(N, np.uint8), 17, corrections), P)
+
+
+def test_narrow_transfers_give_the_pads_and_the_chosen_rows() -> None:
+    rng, N, k = seeded_rng(3), 64, 7
+    H = rng.u32(N, k)
+    s, q, delta = rng.bits(N), rng.u64(N, 2), rng.u64(2)
+    t = q ^ (s[:, np.newaxis].astype(np.uint64) * delta)
+    P, low, high = tmmo.narrow_corrections(q, delta, 17, H)
+    assert np.array_equal(tmmo.narrow_sum(t, s, 17, low, high), P + s.astype(np.uint32) @ H & np.uint32(0xFFFFFF))
+    assert np.array_equal(tmmo.narrow_sum(q, np.zeros(N, np.uint8), 17, low, high), P)
 
 
 def test_asking_twice_at_once_is_refused() -> None:

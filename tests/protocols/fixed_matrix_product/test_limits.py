@@ -135,13 +135,14 @@ def test_values_above_the_public_bound_are_refused_and_the_bound_itself_fits() -
     assert "Masked" not in {frame.kind.rsplit(".", 1)[1] for frame in channels[2]}
 
 
+@pytest.mark.parametrize("structured", [True, False])
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("size", [1e-280, 1.0, 1e300])
-def test_the_largest_sums_never_wrap(name: str, size: float) -> None:
+def test_the_largest_sums_never_wrap(name: str, size: float, structured: bool) -> None:
     """One bin takes all of ‖v‖₁, at the scale that the asker picks; with noise, for any size of v."""
     matrix = bins_matrix(1, 1, 1500, 1)
     V = np.stack((np.full(1500, size), np.full(1500, -size), np.eye(1, 1500)[0] * size))
-    terms = Terms(facts=Facts.indicator(1, 1500))
+    terms = Terms(facts=Facts.indicator(1, 1500), structured=structured)
     got = play(matrix, V, get(name), terms).asker_result / size
     assert np.abs(got / reference.product(matrix, V / size) - 1).max() < {"T32": 0.5, "H32": 0.1}.get(name, 1e-3)
 
@@ -151,11 +152,15 @@ def test_the_largest_sums_never_wrap(name: str, size: float) -> None:
     seed=st.integers(0, 99),
     power=st.integers(-200, 200),
     name=st.sampled_from(list(SETS)),
+    structured=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_scales_leave_room_and_are_as_large_as_they_can_be(n: int, seed: int, power: int, name: str) -> None:
+def test_scales_leave_room_and_are_as_large_as_they_can_be(
+    n: int, seed: int, power: int, name: str, structured: bool
+) -> None:
     params = get(name)
-    agreement = Agreement(params, Terms(facts=Facts.bounded(3, n, 5) if params.q_bits == 64 else None), 3, n)
+    facts = Facts.bounded(3, n, 5) if params.q_bits == 64 else None
+    agreement = Agreement(params, Terms(facts=facts, structured=structured), 3, n)
     v = vectors(seed, 1, n)[0] * 2.0**power
     scale = agreement.private_scale(v, None)
     largest = agreement.facts.largest

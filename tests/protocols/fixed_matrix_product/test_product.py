@@ -84,13 +84,15 @@ def test_many_vectors_and_wide_bins(dtype: type) -> None:
     assert np.array_equal(reference.entries(matrix) @ V.T, result(run).T)
 
 
+@pytest.mark.parametrize("structured", [True, False])
 @pytest.mark.parametrize(
     ("name", "output"), [(s.name, out) for s in SETS.values() for out in OUTPUTS[: 1 + 2 * s.opens]]
 )
-def test_with_noise_the_error_stays_within_the_bound(name: str, output: str) -> None:
+def test_with_noise_the_error_stays_within_the_bound(name: str, output: str, structured: bool) -> None:
     n, params = 3000, get(name)
     matrix, V = bins_matrix(1, 4, n, 8), vectors(2, 3, n)
-    run = play(matrix, V, params, Terms(output=output, facts=Facts.indicator(4, n, 500), **ANY))
+    terms = Terms(output=output, structured=structured, facts=Facts.indicator(4, n, 500), **ANY)
+    run = play(matrix, V, params, terms)
     agreement = run.owner.agreement
     noise = 8 * params.sigma * math.sqrt(500) + 500 / 2  # e and the rounding of Δv
     if output == "asker":
@@ -159,15 +161,32 @@ def test_the_protocol_keeps_its_card(output: str) -> None:
 def test_a_frozen_transcript() -> None:
     """Seed, masked vector, corrections and answer of one small run are known: messages mean what they meant."""
     run = play(bins_matrix(1, 2, 100, 3), vectors(1, 1, 100), get("T32"), Terms(job="job", matrix="m", **ANY))
-    kinds = [frame.kind.rsplit(".", 1)[1] for frame in run.frames]
-    assert kinds == ["Setup", "BaseChoices", "BaseKey", "Masked", "Columns", "Corrections", "Answer"]
+    kinds = [(frame.stream, frame.kind.rsplit(".", 1)[1]) for frame in run.frames]
+    assert [kind for stream, kind in kinds if not stream] == ["Setup", "BaseChoices", "BaseKey", "Masked", "Answer"]
+    assert [kind for stream, kind in kinds if stream == "transfers"] == ["Columns", "Corrections"]
     digests = {kind: hashlib.sha256(run.payloads(kind)[0]).hexdigest()[:12] for kind in ("Setup", "Masked", "Answer")}
-    assert digests == {"Setup": "2f092f873bff", "Masked": "7a390d8154c8", "Answer": "4272e80fcfe0"}
+    assert digests == {"Setup": "b3454232e894", "Masked": "24bcf66a5f19", "Answer": "95b9e73f5f7e"}
+
+
+def test_rows_that_are_left_out_change_no_others() -> None:
+    bins = seeded_rng(4).uniform_u64(5, 3, 1500).astype(np.uint8)
+    matrix, V = Indicator(bins, [5, 5, 6], without=np.array([4, 9, 0])), integers(5, 3, 1500)
+    assert matrix.k == 13
+    whole = reference.product(Indicator(bins, [5, 5, 6]), V)
+    assert np.array_equal(reference.product(matrix, V), np.delete(whole, [0, 4, 9], axis=1))
+    run = play(matrix, V, toy_set(TOY, 40), Terms(facts=Facts.indicator(3, 1500), **ANY))
+    assert np.array_equal(result(run), reference.product(matrix, V))
+    assert np.array_equal(reference.entries(matrix) @ V.T, result(run).T)
 
 
 def test_different_terms_are_noticed() -> None:
     matrix = bins_matrix(1, 1, 1500, 3)
-    for changed in (Terms(matrix="x"), Terms(structured=False), Terms(facts=Facts.indicator(1, 1500, 900))):
+    for changed in (
+        Terms(matrix="x"),
+        Terms(structured=False),
+        Terms(planned=4),
+        Terms(facts=Facts.indicator(1, 1500, 900)),
+    ):
         at_owner, at_asker = memory_pair(timeout=0.2)
         with pytest.raises(ContractError, match="other terms"):
             run_pair(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,12 +84,15 @@ class Indicator:
     Args:
         bins: (F, n) uint8 or uint16: bin of every row in every column.
         sizes: Number of bins of every column, (F,); the largest bin of each column plus one if left out.
+        without: Rows of the matrix that are left out, by their numbers among all bins.
 
     Raises:
         InputError: A bin is outside its column's number of bins, or the dtype is another.
     """
 
-    def __init__(self, bins: kernels.Bins, sizes: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, bins: kernels.Bins, sizes: Sequence[int] | None = None, *, without: NDArray[np.int64] | None = None
+    ) -> None:
         if bins.ndim != 2 or bins.dtype not in (np.uint8, np.uint16):
             raise InputError("bins must be an array (columns, rows) of uint8 or uint16")
         self.bins: kernels.Bins = np.ascontiguousarray(bins)
@@ -97,10 +101,11 @@ class Indicator:
         if self.sizes.shape != top.shape or (self.sizes < top).any():
             raise InputError(f"{len(bins)} columns need as many numbers of bins, none smaller than the bins that occur")
         self.offsets = np.concatenate(([0], np.cumsum(self.sizes)[:-1])).astype(np.int64)
+        self.rows = np.delete(np.arange(self.sizes.sum()), [] if without is None else without)
 
     @property
     def k(self) -> int:
-        return int(self.sizes.sum())
+        return len(self.rows)
 
     @property
     def n(self) -> int:
@@ -108,13 +113,17 @@ class Indicator:
 
     def facts(self) -> Facts:
         largest = max((int(np.bincount(column).max()) for column in self.bins), default=0) if self.n else 0
-        return Facts.indicator(len(self.bins), self.n, largest)
+        return Facts.indicator(min(len(self.bins), self.k), self.n, largest)  # columns left out whole do not count
 
     def hint(self, ring: Ring, a: U64) -> U64:
-        return hint_of_bins(ring, a, self.bins, self.sizes)
+        half = len(self.bins) // 2  # two threads: the asker's core has nothing to do but wait for this
+        parts = [(self.bins[:half], self.sizes[:half]), (self.bins[half:], self.sizes[half:])]
+        with ThreadPoolExecutor(2) as pool:
+            hint = np.concatenate(list(pool.map(lambda part: hint_of_bins(ring, a, *part), parts)))
+        return np.take(hint, self.rows, axis=0)
 
     def times(self, words: kernels.Planes) -> U64:
-        return kernels.bin_sums(self.bins, self.offsets, self.k, words)
+        return kernels.bin_sums(self.bins, self.offsets, int(self.sizes.sum()), words)[:, self.rows]
 
 
 class Dense:

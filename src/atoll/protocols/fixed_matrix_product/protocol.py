@@ -3,7 +3,8 @@
 Once: (0) asker draws the seed of A; owner computes its hint H = M·A; both set up oblivious transfer.
 For every vector, with fresh s, e, e′, u and transfers that live in memory only:
 (1) asker sends c = A·s + e + round(Δv).
-(2) N transfers: owner keeps P and sends corrections, asker chooses by s and gets R = P + H·s.
+(2) N transfers: owner keeps P and sends corrections, asker chooses by s and gets R = P + H·s.  They run on a stream of
+    their own, beside (1) and, where the terms plan ahead, before it.
 (3) to asker: owner sends M·c + P + u, asker takes R away.  To owner: asker sends R + e′, owner takes it from M·c + P.
     Shares: owner keeps M·c + P, asker keeps −(R + e′).
 (4) divide by Δ.
@@ -11,28 +12,31 @@ For every vector, with fresh s, e, e′, u and transfers that live in memory onl
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
 from atoll.core.errors import ContractError, InputError
-from atoll.core.message import U8, U32, U64, Message
+from atoll.core.message import U8, U32, U64, Message, Wire, array_fields
 from atoll.core.offload import offload
 from atoll.core.protocol import Protocol
-from atoll.crypto import tmmo
 from atoll.crypto.gaussian import Gaussian
 from atoll.crypto.lwe import ParameterSet
 from atoll.crypto.random import Rng
 from atoll.crypto.ring import Transformed
 from atoll.protocols import oblivious_transfer
 from atoll.protocols.fixed_matrix_product import cards, kernels, steps
+from atoll.protocols.fixed_matrix_product.ahead import Ahead
 from atoll.protocols.fixed_matrix_product.matrices import Matrix
 from atoll.protocols.fixed_matrix_product.terms import Agreement, Terms
+
+U16 = Annotated[NDArray[np.uint16], Wire("<u2")]
 
 GROUP = 4
 """Vectors in flight together: the matrix is read once for all of them, and memory is bounded by two groups."""
@@ -53,16 +57,30 @@ class Masked(Message, frozen=True):
     high: U32
 
 
+class NarrowCorrections(Message, frozen=True):
+    """(2) owner → asker: pad_j + H[:, j] − pad′_j for the N transfers of one vector, (N, k), 24 bits in two planes."""
+
+    low: U16
+    high: U8
+
+
 class Corrections(Message, frozen=True):
-    """(2) owner → asker: pad_j + H[:, j] − pad′_j for the N transfers of one vector, (N, k), 32-bit words."""
+    """(2) as `NarrowCorrections`, 32-bit words."""
 
     words: U32
 
 
 class WideCorrections(Message, frozen=True):
-    """(2) as `Corrections`, 64-bit words."""
+    """(2) as `NarrowCorrections`, 64-bit words."""
 
     words: U64
+
+
+KINDS: Mapping[int, type[NarrowCorrections | Corrections | WideCorrections]] = {
+    24: NarrowCorrections,
+    32: Corrections,
+    64: WideCorrections,
+}
 
 
 class Answer(Message, frozen=True):
@@ -149,18 +167,23 @@ class Owner:
     Attributes:
         agreement: Sizes, terms and parameters.
         matrix: M.
-        hint: H transposed, (N, k), without its t low bits.
+        hint: H transposed, (N, k), without its t low bits, and what that adds on average.
         ot: The sender's half of the transfers.
         rng: Secret randomness.
         vectors_used: All vectors so far, aborted ones included; it outlives a restart, nothing else here does.
+        ahead: P of the vectors to come.
     """
 
     agreement: Agreement
     matrix: Matrix
-    hint: steps.Words
+    hint: steps.Hint
     ot: oblivious_transfer.OtSender
     rng: Rng
     vectors_used: int = 0
+    ahead: Ahead[steps.Words] = field(default_factory=Ahead)
+
+    def __post_init__(self) -> None:
+        self.ahead = Ahead(self.agreement.planned)
 
     async def answer(self, peer: Channel, *, count: int) -> None:
         """Let the asker learn M·v.
@@ -171,7 +194,7 @@ class Owner:
         """
 
         async def finish(product: NDArray[np.uint64], pads: steps.Words) -> None:
-            await peer.send(Answer(steps.blind(self.agreement, product, pads, self.rng)))  # (3)
+            await peer.send(Answer(steps.blind(self.agreement, product, pads, self.hint.shift, self.rng)))  # (3)
 
         await self._products(peer, "asker", count, finish)
 
@@ -197,6 +220,10 @@ class Owner:
         await self._products(peer, "shares", count, finish)
         return np.concatenate(results)
 
+    async def end(self, *, well: bool = True) -> None:
+        """Finish or stop the transfers that no vector has used; only terms that plan ahead need it."""
+        await self.ahead.end(well=well)
+
     async def _products(
         self,
         peer: Channel,
@@ -205,28 +232,35 @@ class Owner:
         finish: Callable[[NDArray[np.uint64], steps.Words], Awaitable[None]],
     ) -> None:
         """Do steps (1) and (2) for every group of vectors, and `finish` with M·c and P, (vectors, k) each."""
-        agreement, N = self.agreement, self.agreement.params.N
+        agreement = self.agreement
         steps.check_output(agreement, output, count)
         agreement.check_count(self.vectors_used, count)
         self.vectors_used += count  # before anything can go wrong with them
-        kind = Corrections if agreement.word is np.uint32 else WideCorrections
-        for at in range(0, count, GROUP):
-            size = min(GROUP, count - at)
-            c = await peer.recv(Masked, **kernels.plane_shapes(agreement.params.q_bits, size, agreement.n))  # (1)
-            ot = await self.ot.extend(peer, size * N)
-            pads: list[Any] = []
+        try:
+            self._begin(peer.sub("transfers"), self.ahead.due(count))
+            for at in range(0, count, GROUP):
+                size = min(GROUP, count - at)
+                c = await peer.recv(Masked, **kernels.plane_shapes(agreement.params.q_bits, size, agreement.n))  # (1)
+                product = await offload(self.matrix.times, kernels.Planes(c.low, c.middle, c.high))
+                await finish(product, np.stack([await self.ahead.take() for _ in range(size)]))
+        except BaseException:
+            await self.ahead.end(well=False)
+            raise
 
-            async def correct(t: int, ot: oblivious_transfer.CorrelatedBlocks = ot) -> tuple[Any, Any]:
-                q = ot.q[t * N : (t + 1) * N]
-                return await offload(tmmo.sender_corrections, q, ot.delta, ot.first + t * N, self.hint)
+    def _begin(self, peer: Channel, sizes: Sequence[int]) -> None:
+        """Begin step (2) for batches of vectors; P of each is ready when its corrections have gone out."""
+        agreement, N = self.agreement, self.agreement.params.N
+        kind = KINDS[agreement.correction_bits]
 
-            async def send(ready: tuple[Any, Any], pads: list[Any] = pads) -> None:
-                pads.append(ready[0])
-                await peer.send(kind(ready[1]))  # (2)
+        async def correct(ot: oblivious_transfer.CorrelatedBlocks, t: int) -> tuple[steps.Words, steps.Parts]:
+            q = ot.q[t * N : (t + 1) * N]
+            return await offload(steps.corrections, agreement, q, ot.delta, ot.first + t * N, self.hint.rows)
 
-            await steps.in_turn([partial(correct, t) for t in range(size)], send)
-            product = await offload(self.matrix.times, kernels.Planes(c.low, c.middle, c.high))
-            await finish(product, np.stack(pads))
+        async def send(ready: tuple[steps.Words, steps.Parts]) -> steps.Words:
+            await peer.send(kind(*ready[1]))  # (2)
+            return ready[0]
+
+        self.ahead.begin([(size, partial(self.ot.extend, peer, size * N)) for size in sizes], correct, send)
 
 
 @dataclass(repr=False)
@@ -242,6 +276,8 @@ class Asker:
         opening_noise: Sampler of e′.
         vectors_used: All vectors so far, as the owner counts them.
         replies: Answers so far by digest of the vector; a repeated one is answered from here.
+        secrets: Every s that was drawn and has masked no vector.
+        ahead: R = P + H·s of the vectors to come, each with the secret of the same place.
     """
 
     agreement: Agreement
@@ -252,6 +288,11 @@ class Asker:
     opening_noise: Gaussian
     vectors_used: int = 0
     replies: dict[bytes, NDArray[np.float64]] = field(default_factory=dict)
+    secrets: deque[steps.Secret] = field(default_factory=deque)
+    ahead: Ahead[steps.Words] = field(default_factory=Ahead)
+
+    def __post_init__(self) -> None:
+        self.secrets, self.ahead = deque(), Ahead(self.agreement.planned)
 
     async def product(
         self, peer: Channel, V: NDArray[np.float64], *, scale: float | None = None
@@ -347,6 +388,10 @@ class Asker:
         steps.check_output(self.agreement, output, len(V))
         self.agreement.check_count(self.vectors_used, len(V))
 
+    async def end(self, *, well: bool = True) -> None:
+        """Finish or stop the transfers that no vector has used; only terms that plan ahead need it."""
+        await self.ahead.end(well=well)
+
     async def _ask(
         self,
         peer: Channel,
@@ -354,32 +399,45 @@ class Asker:
         finish: Callable[[int, steps.Words], Awaitable[None]],
     ) -> None:
         """Do steps (1) and (2), masking one group ahead; `finish` with a group's first row and R = P + H·s."""
-        agreement, N = self.agreement, self.agreement.params.N
         self.vectors_used += len(rows)
-        kind = Corrections if agreement.word is np.uint32 else WideCorrections
 
-        async def mask(at: int) -> tuple[int, Any, Any]:
-            s, c = await offload(steps.mask, agreement, self.a, self.noise, self.rng, rows[at : at + GROUP])
+        async def mask(at: int) -> tuple[int, int]:
+            group = rows[at : at + GROUP]
+            secrets = [self.secrets.popleft() for _ in group]
+            c = await offload(steps.mask, self.agreement, self.a, self.noise, self.rng, secrets, group)
             await peer.send(Masked(*c))  # (1)
-            return at, s, await self.ot.extend(peer, s)
+            return at, len(group)
 
-        async def unmask(group: tuple[int, Any, Any]) -> None:
-            at, s, ot = group
-            sums: list[Any] = []
+        async def unmask(group: tuple[int, int]) -> None:
+            at, size = group
+            await finish(at, np.stack([await self.ahead.take() for _ in range(size)]))
 
-            async def correction() -> steps.Words:
-                message: Any = await peer.recv(kind, words=(N, agreement.k))  # (2)
-                words: steps.Words = message.words
-                return words
+        try:
+            self._begin(peer.sub("transfers"), self.ahead.due(len(rows)))
+            await steps.in_turn([partial(mask, at) for at in range(0, len(rows), GROUP)], unmask)
+        except BaseException:
+            await self.ahead.end(well=False)
+            raise
 
-            async def add(words: steps.Words) -> None:
-                r = slice(len(sums) * N, (len(sums) + 1) * N)
-                sums.append(await offload(tmmo.receiver_sum, ot.t[r], s[r], ot.first + r.start, words))
+    def _begin(self, peer: Channel, sizes: Sequence[int]) -> None:
+        """Draw the secrets of batches of vectors, and begin step (2) for them, which gives R of each."""
+        agreement, N = self.agreement, self.agreement.params.N
+        kind = KINDS[agreement.correction_bits]
+        shapes = dict.fromkeys(array_fields(kind), (N, agreement.k))
+        batches = [[self.rng.bits(N) for _ in range(size)] for size in sizes]
+        self.secrets.extend(s for batch in batches for s in batch)
 
-            await steps.in_turn([correction] * (s.size // N), add)
-            await finish(at, np.stack(sums))
+        async def extend(batch: list[steps.Secret]) -> tuple[oblivious_transfer.ReceivedBlocks, list[steps.Secret]]:
+            return await self.ot.extend(peer, np.concatenate(batch)), batch
 
-        await steps.in_turn([partial(mask, at) for at in range(0, len(rows), GROUP)], unmask)
+        async def correction(
+            extended: tuple[oblivious_transfer.ReceivedBlocks, list[steps.Secret]], t: int
+        ) -> Callable[[], steps.Words]:
+            message, (ot, batch) = await peer.recv(kind, **shapes), extended  # (2)
+            parts = tuple(getattr(message, name) for name in shapes)
+            return partial(steps.chosen, ot.t[t * N : (t + 1) * N], batch[t], ot.first + t * N, parts)
+
+        self.ahead.begin([(len(batch), partial(extend, batch)) for batch in batches], correction, offload)
 
 
 async def owner(
@@ -413,7 +471,7 @@ async def asker(
 
 
 ROLES: Mapping[str, Callable[..., Any]] = {"owner": owner, "asker": asker}
-STEPS = (Setup, Masked, Corrections, WideCorrections)
+STEPS = (Setup, Masked, NarrowCorrections, Corrections, WideCorrections)
 
 PROTOCOL = Protocol(
     name="fixed-matrix-product",

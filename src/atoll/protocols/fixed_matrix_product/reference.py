@@ -13,7 +13,8 @@ def product(matrix: Indicator | Dense, V: NDArray[np.float64]) -> NDArray[np.flo
     if isinstance(matrix, Dense):
         return V @ matrix.entries.T.astype(np.float64)
     columns = list(zip(matrix.bins, matrix.sizes.tolist(), strict=True))
-    return np.stack([np.concatenate([np.bincount(b, weights=v, minlength=m) for b, m in columns]) for v in V])
+    sums = [np.concatenate([np.bincount(b, weights=v, minlength=m) for b, m in columns]) for v in V]
+    return np.stack(sums)[:, matrix.rows]
 
 
 def entries(matrix: Indicator | Dense) -> NDArray[np.int64]:
@@ -21,4 +22,5 @@ def entries(matrix: Indicator | Dense) -> NDArray[np.int64]:
     if isinstance(matrix, Dense):
         return matrix.entries
     columns = zip(matrix.bins, matrix.sizes.tolist(), strict=True)
-    return np.concatenate([(b == np.arange(m)[:, np.newaxis]).astype(np.int64) for b, m in columns])
+    whole = np.concatenate([(b == np.arange(m)[:, np.newaxis]).astype(np.int64) for b, m in columns])
+    return np.take(whole, matrix.rows, axis=0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.errors import ContractError, InputError
+from atoll.crypto import tmmo
 from atoll.crypto.gaussian import Gaussian
 from atoll.crypto.random import Rng
 from atoll.crypto.ring import Transformed
@@ -20,8 +21,10 @@ from atoll.protocols.fixed_matrix_product.terms import Agreement
 
 A = TypeVar("A")
 U64 = NDArray[np.uint64]
+Secret = NDArray[np.uint8]
 Row = Callable[[int, int], NDArray[np.int64]]
 Words = NDArray[Any]  # uint32 or uint64, as the agreement says
+Parts = tuple[Words, ...]  # corrections as they travel: words, or two planes
 
 
 async def in_turn(calls: Sequence[Callable[[], Awaitable[A]]], use: Callable[[A], Awaitable[None]]) -> None:
@@ -65,18 +68,33 @@ def transform(agreement: Agreement, seed: bytes) -> Transformed:
     return ring.transform(ring.expand(seed, agreement.label, agreement.n), ring.limb_bits_for(ring.N**0.5))
 
 
-def hint(agreement: Agreement, matrix: Matrix, seed: bytes) -> Words:
-    """Return the transpose of H = M·A, (N, k), rounded to its bits from t up."""
+class Hint(NamedTuple):
+    """What the owner computes once.
+
+    Attributes:
+        rows: The transpose of H′, (N, k): H = M·A, rounded to its bits from t up.
+        shift: ½ Σ_j ρ_j with ρ = H − 2^t·H′, (k,): what rounding adds on average over s, to be taken off answers.
+    """
+
+    rows: Words
+    shift: U64
+
+
+def hint(agreement: Agreement, matrix: Matrix, seed: bytes) -> Hint:
+    """Return H′ and its shift."""
     ring, t = agreement.params.ring, agreement.dropped_bits
     h = matrix.hint(ring, ring.expand(seed, agreement.label, agreement.n))
+    shift = np.zeros(agreement.k, np.int64)
     if t:
-        h = ((h + np.uint64(1 << (t - 1))) & ring.mask) >> np.uint64(t)
-    return np.ascontiguousarray(h.T.astype(agreement.word))
+        h += np.uint64(1 << (t - 1))
+        shift = ((h & np.uint64((1 << t) - 1)).sum(axis=1).astype(np.int64) - (agreement.params.N << (t - 1))) // 2
+        h = (h & ring.mask) >> np.uint64(t)
+    return Hint(np.ascontiguousarray(h.T.astype(agreement.word)), shift.view(np.uint64))
 
 
 def mask(
-    agreement: Agreement, a: Transformed, noise: Gaussian, rng: Rng, rows: Sequence[Row]
-) -> tuple[NDArray[np.uint8], kernels.Planes]:
+    agreement: Agreement, a: Transformed, noise: Gaussian, rng: Rng, secrets: Sequence[Secret], rows: Sequence[Row]
+) -> kernels.Planes:
     """Mask a group of vectors, each with its own s and e.
 
     Args:
@@ -84,21 +102,34 @@ def mask(
         a: A, transformed.
         noise: Sampler of e.
         rng: Secret randomness.
+        secrets: A fresh s for each vector, (N,) uint8.
         rows: One call for each vector, that returns the entries of round(Δv) from the first up to the last one asked.
 
     Returns:
-        The secrets s, (vectors · N,) uint8, and c = A·s + e + round(Δv) mod q.
+        c = A·s + e + round(Δv) mod q.
     """
     params, n = agreement.params, agreement.n
-    secrets = np.empty((len(rows), params.N), np.uint8)
     c = kernels.empty_planes(params.q_bits, len(rows), n)
     for s, low, middle, high, row in zip(secrets, *c, rows, strict=True):
-        s[:] = rng.bits(params.N)
         for first, product in a.pieces(s, n):
             end = first + product.size
             e, planes = noise.sample(rng, product.size), [plane[first:end] for plane in (low, middle, high)]
             kernels.mask(product, e, row(first, end), params.ring.mask, planes[0], planes[1], planes[2])
-    return secrets.reshape(-1), c
+    return c
+
+
+def corrections(agreement: Agreement, q: U64, delta: U64, first: int, hint: Words) -> tuple[Words, Parts]:
+    """Return P and the corrections of one vector; arguments as `tmmo.sender_corrections`."""
+    if agreement.correction_bits == 24:
+        pads, low, high = tmmo.narrow_corrections(q, delta, first, hint)
+        return pads, (low, high)
+    pads, words = tmmo.sender_corrections(q, delta, first, hint)
+    return pads, (words,)
+
+
+def chosen(t: U64, s: Secret, first: int, parts: Parts) -> Words:
+    """Return P + H·s of one vector; arguments as `tmmo.receiver_sum`."""
+    return tmmo.receiver_sum(t, s, first, *parts) if len(parts) == 1 else tmmo.narrow_sum(t, s, first, *parts)
 
 
 def scaled(v: NDArray[np.float64], delta: float, fresh: bool, first: int, end: int) -> NDArray[np.int64]:
@@ -116,8 +147,8 @@ def digests(V: NDArray[np.float64]) -> list[bytes]:
     return [hashlib.sha256(np.ascontiguousarray(v + 0.0).data).digest() for v in V]
 
 
-def blind(agreement: Agreement, product: U64, pads: Words, rng: Rng) -> U64:
-    """Return M·c + P + u modulo q, without its t low bits: what the asker gets.
+def blind(agreement: Agreement, product: U64, pads: Words, shift: U64, rng: Rng) -> U64:
+    """Return M·c + P + u modulo q, less the hint's shift and without its t low bits: what the asker gets.
 
     u is uniform on [−Q/2, Q/2), in units of 1/q: the asker's private Δ does not scale it.  Everything is reduced
     modulo q, so that M·c taken as an integer does not show how often it wrapped.
@@ -125,7 +156,7 @@ def blind(agreement: Agreement, product: U64, pads: Words, rng: Rng) -> U64:
     q_mask, t = agreement.params.ring.mask, np.uint64(agreement.dropped_bits)
     u = rng.uniform_u64(1 << agreement.noise_bits, *product.shape) - np.uint64((1 << agreement.noise_bits) // 2)
     half = np.uint64((1 << int(t)) // 2)
-    return (((product + u + half) & q_mask) >> t) + pads.astype(np.uint64) & (q_mask >> t)
+    return (((product - shift + u + half) & q_mask) >> t) + pads.astype(np.uint64) & (q_mask >> t)
 
 
 def centred(words: U64, bits: int) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.errors import ContractError, InputError
-from atoll.crypto.lwe import ParameterSet, dropped_deviation, opening_sigma, output_noise_bits
+from atoll.crypto.lwe import ParameterSet, dropped_deviation, left_out, opening_sigma, output_noise_bits
 from atoll.protocols.fixed_matrix_product.matrices import Facts
 
 Output = Literal["asker", "owner", "shares"]
@@ -24,7 +24,6 @@ ROWS_A_VECTOR = 100
 ROWS_AN_OPENING = 10
 """To the owner: the asker opens at most one number for so many rows (k·T ≤ n/10)."""
 
-STRUCTURED, GRADIENTS = 256.0, 4.0
 _TAIL = 8.0  # standard deviations that sums of e stay below; e′ is cut at 9.5
 _OPENING_TAIL = 9.5
 
@@ -37,10 +36,13 @@ class Terms:
         job: Id of the job; with `matrix` it binds the public blocks of A.
         matrix: Name of the matrix within the job.
         output: Who gets M·v: `asker`, `owner`, or both as `shares`.
-        structured: Whether vectors may be labels, counts, constants or one-hot, and not only real-valued gradients;
-            it sets the range of the owner's output noise (2^8 against 4 standard deviations of M·e).
+        structured: Whether vectors may be labels, counts, constants or one-hot, and not only real-valued gradients.
+            Results are then finer, and messages longer: it sets the bits left out of corrections, and the range of the
+            owner's output noise against both M·e and those bits.
         reveals_rows: The contract says "reveals: rows of M": no limit on vectors.
         reveals_vectors: The contract says "reveals: v": no limit on openings to the owner.
+        planned: Vectors that the job may ask; up to so many, transfers are made in the background before they are
+            asked, and both sides `end` what is left of them.
         largest_value: Public bound on |v|, used where the owner must know the scale (owner, shares).
         facts: Public bounds on the matrix; those of a matrix of zeros and ones if left out.
     """
@@ -51,6 +53,7 @@ class Terms:
     structured: bool = True
     reveals_rows: bool = False
     reveals_vectors: bool = False
+    planned: int = 0
     largest_value: float = 1.0
     facts: Facts | None = None
 
@@ -115,6 +118,12 @@ class Agreement:
                 cure=f'Ask fewer, use more rows, or let the contract say "reveals: {what}".',
             )
 
+    @property
+    def planned(self) -> int:
+        """Vectors whose transfers may be made before they are asked: never more than may be asked."""
+        limit = self.limit()
+        return self.terms.planned if limit is None else min(self.terms.planned, limit)
+
     @cached_property
     def facts(self) -> Facts:
         """Bounds on the matrix."""
@@ -123,8 +132,9 @@ class Agreement:
     @property
     def digest(self) -> bytes:
         """32 bytes that differ when anything agreed differs."""
-        everything = (*astuple(self.terms)[:-1], *astuple(self.facts), self.params.name, self.k, self.n)
-        return hashlib.sha256(b"atoll/fixed-matrix-product/v1" + repr(everything).encode()).digest()
+        sizes = (self.params.name, self.dropped_bits, self.k, self.n)
+        everything = (*astuple(self.terms)[:-1], *astuple(self.facts), *sizes)
+        return hashlib.sha256(b"atoll/fixed-matrix-product/v2" + repr(everything).encode()).digest()
 
     @property
     def label(self) -> bytes:
@@ -139,18 +149,23 @@ class Agreement:
     @property
     def dropped_bits(self) -> int:
         """t: never in owner or shares mode, where it would add a hint on s."""
-        return self.params.dropped_bits if self.to_asker else 0
+        return left_out(self.params, self.terms.structured) if self.to_asker else 0
+
+    @property
+    def correction_bits(self) -> int:
+        """Bits of a correction, and of an answer: 24, 32 or 64."""
+        bits = self.params.q_bits - self.dropped_bits
+        return next(size for size in (24, 32, 64) if bits <= size)
 
     @property
     def word(self) -> type[np.uint32] | type[np.uint64]:
         """Type of the words in which pads and corrections are computed."""
-        return np.uint32 if self.params.q_bits - self.dropped_bits <= 32 else np.uint64
+        return np.uint32 if self.correction_bits <= 32 else np.uint64
 
     @cached_property
     def noise_bits(self) -> int:
         """b of Q = 2^b, the range of the owner's output noise; to the asker only."""
-        factor = STRUCTURED if self.terms.structured else GRADIENTS
-        return output_noise_bits(self.params, self.facts.row_norm, factor)
+        return output_noise_bits(self.params, self.facts.row_norm, self.terms.structured)
 
     @cached_property
     def opening_sigma(self) -> float:
@@ -158,7 +173,9 @@ class Agreement:
         return opening_sigma(self.params, self.facts.spectral)
 
     def private_scale(self, v: NDArray[np.float64], scale: float | None) -> float:
-        """Return Δ for one vector, a power of two, such that nothing can wrap; to the asker only.
+        """Return Δ for one vector such that nothing can wrap; to the asker only.
+
+        Its 4 significant bits keep products and quotients of short numbers exact.
 
         Args:
             v: (n,) float64.
@@ -170,7 +187,7 @@ class Agreement:
         with np.errstate(over="ignore"):
             size = float(np.abs(v).sum())
         noise = _TAIL * self.params.sigma * self.facts.row_norm + 2.0**self.noise_bits / 2
-        dropped = 2.0**self.dropped_bits * (self.params.N / 2 + 1) if dropped_deviation(self.params) else 0.0
+        dropped = 2.0**self.dropped_bits * (self.params.N / 2 + 1) if self.dropped_bits else 0.0
         room = self.params.q / 2 - noise - dropped - self.facts.largest * np.count_nonzero(v) / 2
         largest = room / (self.facts.largest * max(size, 2.0**-950)) if math.isfinite(size) else 0.0
         if largest <= 0 or (scale is not None and not 0 < scale <= largest):
@@ -178,11 +195,13 @@ class Agreement:
                 "a vector is not finite, or too large for its scale; nothing was sent",
                 cure="Check the column for missing and infinite values, or leave the scale to the protocol.",
             )
-        return 2.0 ** math.floor(math.log2(largest)) if scale is None else scale
+        mantissa, exponent = math.frexp(largest)
+        return math.ldexp(math.floor(mantissa * 16), exponent - 4) if scale is None else scale
 
     def output_deviation(self, v: NDArray[np.float64]) -> float:
         """Return the standard deviation of an answer's error in units of v: e, dropped bits and output noise."""
-        noise = math.hypot(self.params.sigma * self.facts.row_norm, dropped_deviation(self.params))
+        dropped = dropped_deviation(self.params, self.terms.structured)
+        noise = math.hypot(self.params.sigma * self.facts.row_norm, dropped)
         return math.hypot(noise, 2.0**self.noise_bits / math.sqrt(12)) / self.private_scale(v, None)
 
     @cached_property

@@ -8,6 +8,7 @@ from atoll.core.channel import Channel
 from atoll.core.message import F64, I64, U8, AtMost, Message
 from atoll.crypto.random import Rng
 from atoll.learn.vertical.trees.binning import BinnedTable, Layout
+from atoll.learn.vertical.trees.params import TreeParams
 
 
 class Vectors(Message, frozen=True):
@@ -54,6 +55,9 @@ class PlainAsking:
         await self.peer.send(Vectors(vectors))
         return (await self.peer.recv(Sums, sums=(len(vectors), self.k))).sums
 
+    async def end(self, *, well: bool) -> None:
+        pass
+
     async def bits(self, choice: np.ndarray, options: int) -> np.ndarray:
         await self.peer.send(Choice(choice))
         return (await self.peer.recv(Bits, bits=choice.shape)).bits
@@ -76,6 +80,9 @@ class PlainAnswering:
                 row[offsets[f] : offsets[f + 1]] = np.bincount(codes, values, minlength=offsets[f + 1] - offsets[f])
         await self.peer.send(Sums(out))
 
+    async def end(self, *, well: bool) -> None:
+        pass
+
     async def bits(self, bits: np.ndarray) -> None:
         n = bits.shape[1]
         choice = (await self.peer.recv(Choice, choice=(AtMost(n),))).choice
@@ -84,14 +91,14 @@ class PlainAnswering:
 
 
 async def asking(
-    peer: Channel, layout: Layout, rows: int, *, reveals_rows: bool, rng: Rng, spent: int = 0
+    peer: Channel, layout: Layout, rows: int, *, params: TreeParams, reveals_rows: bool, rng: Rng, spent: int = 0
 ) -> PlainAsking:
     """As `ties.asking`."""
     return PlainAsking(peer, rows, int(layout.offsets[-1]))
 
 
 async def answering(
-    peer: Channel, table: BinnedTable, *, reveals_rows: bool, rng: Rng, spent: int = 0
+    peer: Channel, table: BinnedTable, *, params: TreeParams, reveals_rows: bool, rng: Rng, spent: int = 0
 ) -> PlainAnswering:
     """As `ties.answering`."""
     return PlainAnswering(peer, table)

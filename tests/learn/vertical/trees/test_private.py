@@ -9,7 +9,7 @@ import pytest
 from atoll.core.channel import Channel
 from atoll.crypto.random import Rng
 from atoll.data.columns import Column, Columns
-from atoll.learn.vertical.trees.binning import bin_table
+from atoll.learn.vertical.trees.binning import Layout, bin_table
 from atoll.learn.vertical.trees.model import FeaturePart, LabelPart
 from atoll.learn.vertical.trees.objective import auc, base_margin, probability
 from atoll.learn.vertical.trees.params import TreeParams
@@ -17,6 +17,8 @@ from atoll.learn.vertical.trees.predict import PROTOCOL as PREDICTION
 from atoll.learn.vertical.trees.predict import predict_feature_holder, predict_label_holder
 from atoll.learn.vertical.trees.protocol import PROTOCOL, feature_holder, label_holder
 from atoll.learn.vertical.trees.reference import PlainTree, grow_forest
+from atoll.learn.vertical.trees.ties import completed, implied
+from atoll.protocols.fixed_matrix_product import Indicator, reference
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, seeded_rng
 
 from .runs import Trained, predict, train
@@ -25,7 +27,7 @@ from .task import task
 
 @dataclass(frozen=True)
 class Case:
-    """Two tables without ties between features, a label, and validation rows."""
+    """Two tables without ties between features or default sides, a label, and validation rows."""
 
     own: Columns
     other: Columns
@@ -50,7 +52,7 @@ def make_case(rows: int, features: tuple[int, int], seed: int, **params: Any) ->
 CASES = (
     make_case(60, (1, 2), 1, n_estimators=1, max_depth=2),
     make_case(30, (0, 1), 2, n_estimators=2, max_depth=1),
-    make_case(90, (2, 2), 3, n_estimators=2, max_depth=3),
+    make_case(90, (2, 2), 7, n_estimators=2, max_depth=3),
     make_case(60, (1, 2), 4, n_estimators=1, max_depth=2, pad_shape=True),
 )
 
@@ -189,7 +191,7 @@ def test_a_feature_holder_sees_the_same_when_all_labels_are_turned_round() -> No
 
 
 def test_two_feature_holders_give_the_trees_of_the_plain_doubles() -> None:
-    case, third = CASES[2], make_case(90, (1, 2), 8).other
+    case, third = CASES[2], make_case(90, (1, 2), 10).other
     third = Columns(tuple(replace(c, name=f"c{i}") for i, c in enumerate(third)), 90)
     tables = [case.own, case.other, third]
     runs = [train(tables, case.label, case.validation, case.params, private=private) for private in (False, True)]
@@ -228,6 +230,31 @@ def test_what_leaves_while_scoring_has_one_shape_for_all_rows() -> None:
         predict(scoring.trained, [case.own, case.other], private=True, pair=pair)
         shapes.append([(f.sender, f.stream, f.header, len(f.payload)) for f in seen[0]])
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(
+    ("bins", "categorical", "missing"),
+    [([1], [0], [0]), ([1, 1], [0, 0], [0, 0]), ([3], [1], [0]), ([4, 1, 3, 2], [0, 0, 1, 0], [0, 1, 1, 0])],
+)
+def test_sums_of_implied_bins_follow_from_the_others(bins: list, categorical: list, missing: list) -> None:
+    layout = Layout(np.array(bins), np.array(categorical, np.bool_), np.array(missing, np.bool_))
+    n, sizes = 50, (layout.bins + layout.missing).tolist()
+    rng = np.random.default_rng(1)
+    codes = np.stack([rng.integers(0, m, n) for m in sizes]).astype(np.uint8)
+    vectors = rng.integers(-9, 9, (3, n)).astype(np.float64)
+    whole, less = Indicator(codes, sizes), Indicator(codes, sizes, without=implied(layout))
+    numeric = int((~layout.categorical).sum())
+    assert 1 <= less.k == max(whole.k - numeric, 1)
+    want = reference.product(whole, vectors)
+    assert np.array_equal(completed(reference.product(less, vectors), vectors.sum(axis=1), layout), want)
+
+
+def test_a_site_of_constant_columns_is_asked_and_gives_nothing() -> None:
+    case = CASES[0]
+    constant = Columns((Column("b0", "numeric", np.ones(60)), Column("b1", "numeric", np.zeros(60))), 60)
+    trained = train([case.own, constant], case.label, case.validation, case.params, private=True)
+    assert trained.history.vectors
+    assert not any(node.site for tree in trained.label.trees for node in tree)
 
 
 @pytest.mark.slow

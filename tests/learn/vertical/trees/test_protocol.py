@@ -112,8 +112,8 @@ def vectors_of(
     """All vectors that the feature holder is sent in the hidden, level by level."""
     seen: list[np.ndarray] = []
 
-    async def asking(peer, layout, rows, *, reveals_rows, rng, spent):
-        end = await doubles.asking(peer, layout, rows, reveals_rows=reveals_rows, rng=rng)
+    async def asking(peer, layout, rows, *, params, reveals_rows, rng, spent):
+        end = await doubles.asking(peer, layout, rows, params=params, reveals_rows=reveals_rows, rng=rng)
         plain = end.sums
 
         async def sums(vectors):

@@ -26,8 +26,9 @@ TRAINING = Card(
             "Not: labels, derivatives, gains, node membership, others' splits, which rows are validation rows.",
         ),
     },
-    cost="For each feature holder and tree at most 2^depth vectors through the product, and for each level with m > 0 "
-    "splits n transfers of 1 bit out of m + 1; 2 small messages a level beside them.",
+    cost="For each feature holder and tree at most 2^depth vectors through the product, 3 bytes for each of 2,048 x k "
+    "numbers (k bins, less one for each numeric feature) and 5 for each row; for each level with m > 0 splits n "
+    "transfers of 1 bit out of m + 1; 2 small messages a level beside them.",
     fails="InputError on other row counts or unusable columns and labels, ContractError where T would exceed n/100 "
     "(before anything is sent), ProtocolError on messages out of order or of wrong shape.",
     assurance="tested",
@@ -43,6 +44,9 @@ TRAINING = Card(
         "of an opened node may still hold few of its rows.",
         "A try that was cut off goes on after the last tree that all sites kept, with new masks, pads and transfers; "
         "vectors of the tree that was cut off stay counted, and trees end early where n/100 would be exceeded.",
+        "Sums over foreign bins come with an error: for 80,000 rows in 32 bins, that of a bin's sum of first "
+        "derivatives has a standard deviation of 0.05 at the root, where the sum's own is 25, and less below. "
+        "Leaf weights are exact.",
         "With `pad_shape` the numbers of vectors and splits of a level are always the same; the split lists then hold "
         "random ones beside the winners.",
     ),

@@ -140,11 +140,31 @@ def advance(codes: Codes, at: I32, left: I64, feature: I64, bin_: I64, rule: I64
         at[i] = np.int32(child + right)
 
 
+@njit
+def pairs_won(positive: F64, negative: F64) -> int:
+    """Count twice the pairs in which a positive value lies above a negative one; ties count once.
+
+    Args:
+        positive: (p,) ascending.
+        negative: (q,) ascending.
+    """
+    below = upto = won = 0
+    for x in positive:
+        while below < negative.size and negative[below] < x:
+            below += 1
+        upto = max(upto, below)
+        while upto < negative.size and negative[upto] == x:
+            upto += 1
+        won += below + upto
+    return won
+
+
 def warm() -> None:
     """Compile this module's kernels for both widths of bins."""
     g, at, one = np.zeros(2), np.zeros(2, np.int32), np.zeros(1, np.int64)
     numeric_codes(g, g[:1], 1, np.zeros(2, np.uint16))
     masked_vectors(at, one, g, g, 1)
+    pairs_won(g, g)
     for dtype in (np.uint8, np.uint16):
         codes = np.zeros((1, 2), dtype)
         histogram(codes, np.array([0, 1]), at, one, g, g, 1)

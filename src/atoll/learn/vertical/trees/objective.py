@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from atoll.learn.vertical.trees.kernels import F64, U8
+from atoll.learn.vertical.trees.kernels import F64, U8, pairs_won
 from atoll.learn.vertical.trees.params import TreeParams
 
 
@@ -60,12 +60,5 @@ def log_loss(margin: F64, label: U8) -> float:
 
 def auc(score: F64, label: U8) -> float:
     """Return the area under the ROC curve of scores (n,) for labels (n,) of 0 and 1; ties count half."""
-    order = np.argsort(score)
-    ranked, sorted_ = label[order].astype(np.float64), score[order]
-    ends = np.flatnonzero(np.append(sorted_[1:] != sorted_[:-1], True))
-    positive = np.diff(np.cumsum(ranked)[ends], prepend=0.0)
-    size = np.diff(ends, prepend=-1)
-    negative = size - positive
-    below = np.cumsum(negative) - negative
-    won = (positive * (below + negative / 2)).sum()  # `@` would wake the threads of BLAS, which then spin
-    return float(won / (positive.sum() * negative.sum()))
+    positive, negative = np.sort(score[label == 1]), np.sort(score[label == 0])
+    return pairs_won(positive, negative) / 2 / (positive.size * negative.size)

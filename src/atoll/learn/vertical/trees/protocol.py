@@ -131,16 +131,17 @@ async def label_holder(
     if kept is not None and all(site.trees >= len(kept.trees) for site in sites):
         forest.restore(kept, meter)
     forest.vectors = max((site.spent for site in sites), default=0)
-    while forest.wants_more and (not sites or ties.room_for(params, table.rows, reveals_rows, forest.vectors)):
-        started = time.perf_counter()
-        growth = await offload(forest.sprout)
-        for level in range(params.max_depth):
-            await _grow_level(growth, sites, len(forest.trees), level, meter)
-        asked = {site.name: site.asked_in_tree() for site in sites}
-        await forest.add(growth, asked, [site.name for site in sites], time.perf_counter() - started)
-        if keeper is not None and keeper.due:
-            keeper.keep(await forest.kept(model, meter))
-        progress("trees", len(forest.trees), params.n_estimators)
+    async with ties.ended(site.tie for site in sites):
+        while forest.wants_more and (not sites or ties.room_for(params, table.rows, reveals_rows, forest.vectors)):
+            started = time.perf_counter()
+            growth = await offload(forest.sprout)
+            for level in range(params.max_depth):
+                await _grow_level(growth, sites, len(forest.trees), level, meter)
+            asked = {site.name: site.asked_in_tree() for site in sites}
+            await forest.add(growth, asked, [site.name for site in sites], time.perf_counter() - started)
+            if keeper is not None and keeper.due:
+                keeper.keep(await forest.kept(model, meter))
+            progress("trees", len(forest.trees), params.n_estimators)
     if not forest.trees:
         raise ContractError(
             f"tries that were cut off have spent {forest.vectors:,} vectors, {table.rows:,} rows allow no more trees",
@@ -192,13 +193,14 @@ async def feature_holder(
     await peer.send(Features(table.rows, layout.bins.astype(np.uint32), kinds, len(held.trees), held.spent))  # (1)
     _check_rows(table.rows, opening.rows, peer.peer)
     held.check_model(opening.model.tobytes(), peer.peer)
-    tie = await connect(peer, own, reveals_rows=reveals_rows, rng=rng.spawn(), spent=held.spent)  # (2)
-    while not (await _expect_round(peer, tie, held, 0, params)).last:
-        for level in range(params.max_depth):
-            if level:
-                await _expect_round(peer, tie, held, level, params)
-            await _take_splits(peer, tie, own, level, held)
-        progress("trees", len(held.trees), params.n_estimators)
+    tie = await connect(peer, own, params=params, reveals_rows=reveals_rows, rng=rng.spawn(), spent=held.spent)  # (2)
+    async with ties.ended([tie]):
+        while not (await _expect_round(peer, tie, held, 0, params)).last:
+            for level in range(params.max_depth):
+                if level:
+                    await _expect_round(peer, tie, held, level, params)
+                await _take_splits(peer, tie, own, level, held)
+            progress("trees", len(held.trees), params.n_estimators)
     rules = [split.rule for tree in held.trees for level in tree for split in level]
     return FeaturePart(opening.model.tobytes().hex(), tuple(held.trees), used_columns(own, rules))
 
@@ -243,7 +245,7 @@ async def _join(
             f"{name} has kept {features.trees} trees and spent {features.spent} vectors, which cannot be"
         )
     layout = Layout(bins, (kinds & 1).astype(np.bool_), (kinds & 2).astype(np.bool_))
-    tie = await connect(peer, layout, opening.rows, rng=rngs[0], spent=features.spent)  # (2)
+    tie = await connect(peer, layout, opening.rows, params=params, rng=rngs[0], spent=features.spent)  # (2)
     return _Site(name, peer, layout, tie, rngs[1], features.trees, features.spent)
 
 

@@ -7,7 +7,8 @@ fixed-matrix product and the oblivious choice.  Tests put plain doubles in their
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -19,7 +20,7 @@ from atoll.core.errors import ContractError
 from atoll.crypto.lwe import get
 from atoll.crypto.random import Rng
 from atoll.learn.vertical.trees.binning import BinnedTable, Layout
-from atoll.learn.vertical.trees.kernels import F64, U8
+from atoll.learn.vertical.trees.kernels import F64, I64, U8
 from atoll.learn.vertical.trees.params import TreeParams
 from atoll.protocols import oblivious_choice, oblivious_transfer
 from atoll.protocols.fixed_matrix_product import protocol as product
@@ -46,6 +47,9 @@ class Asking(Choosing, Protocol):
     def deviations(self, vectors: F64) -> F64:
         """Return the standard deviation of the noise in each vector's sums, (T,)."""
 
+    async def end(self, *, well: bool) -> None:
+        """Leave nothing on its way, or stop after an error."""
+
 
 class Offering(Protocol):
     """The feature holder's end while rows find their sides."""
@@ -59,6 +63,9 @@ class Answering(Offering, Protocol):
 
     async def sums(self, count: int) -> None:
         """Answer `count` vectors."""
+
+    async def end(self, *, well: bool) -> None:
+        """Leave nothing on its way, or stop after an error."""
 
 
 @dataclass
@@ -77,12 +84,16 @@ class PrivateAsking(PrivateChoosing):
     """`Asking`, with sums by the fixed-matrix product."""
 
     asker: product.Asker
+    layout: Layout
 
     async def sums(self, vectors: F64) -> F64:
-        return await self.asker.product(self.peer, vectors)
+        return completed(await self.asker.product(self.peer, vectors), vectors.sum(axis=1), self.layout)
 
     def deviations(self, vectors: F64) -> F64:
         return np.array([self.asker.agreement.output_deviation(v) for v in vectors])
+
+    async def end(self, *, well: bool) -> None:
+        await self.asker.end(well=well)
 
 
 @dataclass
@@ -105,6 +116,9 @@ class PrivateAnswering(PrivateOffering):
     async def sums(self, count: int) -> None:
         await self.owner.answer(self.peer, count=count)
 
+    async def end(self, *, well: bool) -> None:
+        await self.owner.end(well=well)
+
 
 async def choosing(peer: Channel, *, rng: Rng) -> Choosing:
     """Set up the label holder's end for prediction."""
@@ -116,31 +130,69 @@ async def offering(peer: Channel, *, rng: Rng) -> Offering:
     return PrivateOffering(peer, await oblivious_transfer.setup_sender(peer, rng=rng))
 
 
-async def asking(peer: Channel, layout: Layout, rows: int, *, reveals_rows: bool, rng: Rng, spent: int = 0) -> Asking:
-    """Set up the label holder's end with one feature holder; `spent` vectors were asked in tries that were cut off."""
+async def asking(
+    peer: Channel, layout: Layout, rows: int, *, params: TreeParams, reveals_rows: bool, rng: Rng, spent: int = 0
+) -> Asking:
+    """Set up the label holder's end with one feature holder; `spent` vectors were asked in tries that were cut off.
+
+    The product has transfers of its own: it makes them in the background, while others bring direction bits.
+    """
     ot = await oblivious_transfer.setup_receiver(peer, rng=rng.spawn())
-    k, terms = int(layout.offsets[-1]), _terms(peer, reveals_rows)
+    k, terms = int(layout.offsets[-1]) - len(implied(layout)), _terms(peer, params, reveals_rows)
     chosen = get(PARAMETER_SET)
-    asker = await product.asker_setup(
-        peer, k, rows, params=chosen, rng=rng.spawn(), terms=terms, ot=ot, vectors_used=spent
-    )
-    return PrivateAsking(peer, ot, asker)
+    asker = await product.asker_setup(peer, k, rows, params=chosen, rng=rng.spawn(), terms=terms, vectors_used=spent)
+    return PrivateAsking(peer, ot, asker, layout)
 
 
-async def answering(peer: Channel, table: BinnedTable, *, reveals_rows: bool, rng: Rng, spent: int = 0) -> Answering:
+async def answering(
+    peer: Channel, table: BinnedTable, *, params: TreeParams, reveals_rows: bool, rng: Rng, spent: int = 0
+) -> Answering:
     """Set up a feature holder's end; `spent` vectors were answered in tries that were cut off."""
     ot = await oblivious_transfer.setup_sender(peer, rng=rng.spawn())
-    layout, terms = table.layout, _terms(peer, reveals_rows)
-    matrix = Indicator(table.codes, (layout.bins + layout.missing).tolist())
+    layout, terms = table.layout, _terms(peer, params, reveals_rows)
+    matrix = Indicator(table.codes, (layout.bins + layout.missing).tolist(), without=implied(layout))
     chosen = get(PARAMETER_SET)
-    owner = await product.owner_setup(
-        peer, matrix, params=chosen, rng=rng.spawn(), terms=terms, ot=ot, vectors_used=spent
-    )
+    owner = await product.owner_setup(peer, matrix, params=chosen, rng=rng.spawn(), terms=terms, vectors_used=spent)
     return PrivateAnswering(peer, ot, owner)
 
 
-def _terms(peer: Channel, reveals_rows: bool) -> Terms:
-    return Terms(job=peer.gate.job, matrix="boosted trees", reveals_rows=reveals_rows)
+def _terms(peer: Channel, params: TreeParams, reveals_rows: bool) -> Terms:
+    return Terms(
+        job=peer.gate.job,
+        matrix="boosted trees",
+        structured=False,
+        reveals_rows=reveals_rows,
+        planned=params.vectors,
+    )
+
+
+def implied(layout: Layout) -> I64:
+    """Return the bins whose sums need not travel: the last ordinary one of every numeric feature.
+
+    A feature's bins add up to what the label holder knows.  No split needs the last one by itself, so that its sums,
+    which carry the error of all others, do no harm; with categories every bin is compared with the rest.
+    """
+    last: I64 = (layout.offsets[:-1] + layout.bins - 1)[~layout.categorical]
+    return last if len(last) < layout.offsets[-1] else last[1:]  # where all are constant, one must be left
+
+
+def completed(sums: F64, totals: F64, layout: Layout) -> F64:
+    """Put in the sums of implied bins.
+
+    Args:
+        sums: (T, k − implied) sums of T vectors over the other bins.
+        totals: (T,) sums of the vectors over all rows.
+        layout: Shape of the k bins.
+
+    Returns:
+        (T, k) sums.
+    """
+    last = implied(layout)
+    out = np.zeros((len(sums), int(layout.offsets[-1])))
+    out[:, np.delete(np.arange(out.shape[1]), last)] = sums
+    of_feature = np.add.reduceat(out, layout.offsets[:-1], axis=1)
+    out[:, last] = totals[:, np.newaxis] - of_feature[:, np.searchsorted(layout.offsets, last, "right") - 1]
+    return out
 
 
 def check_limit(params: TreeParams, rows: int, reveals_rows: bool) -> None:
@@ -168,6 +220,19 @@ def check_limit(params: TreeParams, rows: int, reveals_rows: bool) -> None:
 def room_for(params: TreeParams, rows: int, reveals_rows: bool, spent: int) -> bool:
     """Whether the rows allow the vectors of another tree, after so many that were spent."""
     return reveals_rows or spent + params.vectors // params.n_estimators <= rows // ROWS_A_VECTOR
+
+
+@asynccontextmanager
+async def ended(ties: Iterable[Asking | Answering]) -> AsyncIterator[None]:
+    """End every tie when the block ends, or stop it when the block fails."""
+    kept = list(ties)
+    try:
+        yield
+    except BaseException:
+        for tie in kept:
+            await tie.end(well=False)
+        raise
+    await every(tie.end(well=True) for tie in kept)
 
 
 async def every(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
