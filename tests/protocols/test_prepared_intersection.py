@@ -14,7 +14,7 @@ import pytest
 
 from atoll.core.channel import Channel
 from atoll.core.errors import InputError, ProtocolError
-from atoll.crypto import dh_oprf, ristretto
+from atoll.crypto import oprf, ristretto
 from atoll.crypto.random import Rng
 from atoll.protocols import prepared_intersection as unbalanced
 from atoll.protocols import prepared_set
@@ -140,7 +140,7 @@ def test_another_preparation_of_the_same_set_has_nothing_in_common() -> None:
     one, two = prepared(seed=9), prepared(seed=10)
     assert one.key != two.key
     assert not np.isin(one.filter.words, two.filter.words).any()
-    values = dh_oprf.evaluate(ids(0, 40), one.key)
+    values = oprf.evaluate(ids(0, 40), one.key)
     assert one.filter.look_up(values)[0].all()
     assert not two.filter.look_up(values)[0].any()
 
@@ -148,7 +148,7 @@ def test_another_preparation_of_the_same_set_has_nothing_in_common() -> None:
 def test_labels_of_ids_that_were_not_asked_for_stay_hidden() -> None:
     """With F of another id, or of none, labels decode to noise."""
     held = prepared_set.prepare(ids(0, 500), np.zeros((500, 8), np.uint8), rng=seeded_rng(3), version=1)
-    found, got = held.filter.look_up(dh_oprf.evaluate(ids(500, 900), held.key))
+    found, got = held.filter.look_up(oprf.evaluate(ids(500, 900), held.key))
     assert not found.any()
     bits = np.unpackbits(got).astype(float)
     assert abs(bits.mean() - 0.5) < 5 * 0.5 / np.sqrt(bits.size)

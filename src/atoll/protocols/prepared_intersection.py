@@ -22,7 +22,7 @@ from atoll.core.errors import InputError, ProtocolError
 from atoll.core.message import U8, U64, AtMost, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
-from atoll.crypto import dh_oprf
+from atoll.crypto import oprf
 from atoll.crypto.random import Rng
 from atoll.protocols.prepared_set import LIFETIME, LONGEST_ID, WIDEST, Allowance, Description, Filter, Prepared
 
@@ -167,7 +167,7 @@ async def server(peer: Channel, prepared: Prepared, *, allowance: Allowance, lar
         )
     n = len(query.points)
     allowance.take(peer.peer, query.digest, n)
-    await peer.send(Answer(await offload(dh_oprf.evaluate_blinded, query.points, prepared.key)))  # (5)
+    await peer.send(Answer(await offload(oprf.evaluate_blinded, query.points, prepared.key)))  # (5)
     return n
 
 
@@ -192,7 +192,7 @@ async def client(
     """
     if len(ids) > largest or max(map(len, ids), default=0) > LONGEST_ID:
         raise InputError(f"{len(ids):,} ids; at most {largest:,} of {LONGEST_ID:,} bytes fit into a query")
-    scalars, points = await offload(dh_oprf.blind, ids, rng)
+    scalars, points = await offload(oprf.blind, ids, rng)
     await peer.send(Query(filter_.digest, points))  # (4)
     evaluated = (await peer.recv(Answer, points=(len(ids), 32))).points  # (5)
     return await offload(_looked_up, ids, scalars, evaluated, filter_)
@@ -201,7 +201,7 @@ async def client(
 def _looked_up(
     ids: Sequence[bytes], scalars: NDArray[np.uint8], evaluated: NDArray[np.uint8], filter_: Filter
 ) -> Found:
-    found, labels = filter_.look_up(dh_oprf.finalize(ids, scalars, evaluated))
+    found, labels = filter_.look_up(oprf.finalize(ids, scalars, evaluated))
     rows = np.flatnonzero(found)
     return Found(rows, labels[rows])
 

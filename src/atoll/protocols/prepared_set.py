@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.errors import InputError, ProtocolError
-from atoll.crypto import dh_oprf, filled_store, okvs, ristretto
+from atoll.crypto import filled_store, okvs, oprf, ristretto
 from atoll.crypto.filled_store import Store
 from atoll.crypto.random import Rng
 from atoll.crypto.stretch import pads, stretch
@@ -138,9 +138,9 @@ def prepare(
     if repeated or max(map(len, ids), default=0) > LONGEST_ID:
         raise InputError(f"{repeated:,} of {len(ids):,} ids are duplicates, or one has more than {LONGEST_ID:,} bytes")
     labels = np.empty((len(ids), 0), np.uint8) if labels is None else _checked(labels, len(ids))
-    key, values = ristretto.random_scalar(rng), np.empty((len(ids), dh_oprf.OUTPUT_BYTES), np.uint8)
+    key, values = ristretto.random_scalar(rng), np.empty((len(ids), oprf.OUTPUT_BYTES), np.uint8)
     for lo in range(0, len(ids), _CHUNK):
-        values[lo : lo + _CHUNK] = dh_oprf.evaluate(ids[lo : lo + _CHUNK], key)
+        values[lo : lo + _CHUNK] = oprf.evaluate(ids[lo : lo + _CHUNK], key)
         progress(min(lo + _CHUNK, len(ids)), len(ids))
     secret, keys = _split(values)
     about = Description(version, max(capacity, len(ids), 1), labels.shape[1], b"")
