@@ -64,13 +64,13 @@ TABLE = {1 << 10: 1.49, 1 << 14: 1.28, 1 << 17: 1.36, 1 << 20: 1.37, 1 << 24: 1.
 
 
 def test_buckets() -> None:
-    """A bucket's size is enough by the binomial's exact tail, and adds a percent."""
-    for n in (10**7, 10**8, 10**9):
+    """A bucket's size is enough by the binomial's exact tail, and adds what the page says."""
+    for n, want, percent in ((10**6, 2, 1.1), (10**7, 20, 1.2), (10**8, 191, 1.4), (10**9, 1908, 6.0)):
         count = bucketed.bucket_count(n, n)
         size = bucketed.bucket_size(n, count)
+        assert (count, round(100 * (size * count / n - 1), 1)) == (want, percent)
         share = math.ceil(FINE / count) / FINE
         assert binom.logsf(size, n, share) + math.log(count) < -FAILURE * math.log(2)
-        assert size < (1.02 if n < 10**9 else 1.06) * n / count
 
 
 def core_left(n: int, expansion: float, rng: np.random.Generator) -> int:

@@ -36,10 +36,10 @@ from atoll.protocols.intersection_result import Matches, Shuffled, context_hash
 from atoll.protocols.vole_intersection import Progress
 from atoll.protocols.vole_oprf import Security
 
-BUCKET = 1 << 20
-"""Ids of the larger site in a bucket, at most, on the average."""
+BUCKET = 1 << 19
+"""Ids of the larger site in a bucket, at most, on the average: its vectors then stay near the cores."""
 
-WHOLE = 1 << 21
+WHOLE = 1 << 19
 """Up to so many ids there is one bucket only, which is not filled up."""
 
 LARGEST = 1 << 32
@@ -441,9 +441,9 @@ PROTOCOL = Protocol(
                 "With `receive_rows`: which of its own ids are common, as of `intersection-result`.",
             ),
         },
-        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 11 ny and 1 % for filling up, 1.2 MB for each bucket of "
-        "2^20; malicious 22 nx + 16 ny. Disk: 24 bytes a row for hashes (malicious 40), 8 for each result. Memory: "
-        "that of two buckets, about 0.6 GB.",
+        cost="Bytes: about 11 nx (from 2^24 ids on 22 nx) + 11 ny and 1 % for filling up, 1.1 MB for each bucket of "
+        "2^19; malicious 22 nx + 16 ny. Disk: 24 bytes a row for hashes (malicious 40), 8 for each result. Memory: "
+        "that of two buckets, about 0.5 GB.",
         fails="ProtocolError when sites differ in job, columns or security, sizes exceed the limit, and as of "
         "`vole-intersection`; InputError on own duplicates if they are refused, and when the disk is full.",
         assurance="tested",

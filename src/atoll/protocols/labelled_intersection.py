@@ -27,7 +27,7 @@ from atoll.crypto import item_hash
 from atoll.crypto.random import Rng
 from atoll.crypto.stretch import pads
 from atoll.protocols import intersection_result, vole_oprf
-from atoll.protocols.intersection_result import Matches, Shuffled
+from atoll.protocols.intersection_result import Matches, Shuffled, as_words
 
 LARGEST = vole_oprf.LARGEST
 """Most ids of one site in one run."""
@@ -175,7 +175,7 @@ def _hidden(values: NDArray[np.uint64], labels: Mapping[str, Bytes], order: NDAr
 
 def _opened(function: vole_oprf.Outputs, hidden: Hidden, sets: Sets) -> Labelled:
     mine = pads(function.values, TAGS, hidden.tags.shape[1])
-    at_mine, at_theirs = item_hash.join(_as_words(mine), _as_words(hidden.tags))
+    at_mine, at_theirs = item_hash.join(as_words(mine), as_words(hidden.tags))
     if np.bincount(at_mine, minlength=1).max(initial=0) > 1:
         raise ProtocolError("the peer sent one tag more than once")
     rows = function.found.order[at_mine]
@@ -184,12 +184,6 @@ def _opened(function: vole_oprf.Outputs, hidden: Hidden, sets: Sets) -> Labelled
     plain = hidden.labels[at_theirs] ^ pads(function.values[at_mine], PADS, hidden.labels.shape[1])
     parts = np.split(plain, np.cumsum(sets.widths)[:-1], axis=1)
     return Labelled(Matches(rows[by_row], at_theirs), dict(zip(sets.names, parts, strict=True)))
-
-
-def _as_words(tags: Bytes) -> NDArray[np.uint64]:
-    padded = np.zeros((len(tags), 16), np.uint8)
-    padded[:, : tags.shape[1]] = tags
-    return padded.view(np.uint64)
 
 
 PROTOCOL = Protocol(

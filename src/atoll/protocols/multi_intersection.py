@@ -30,6 +30,7 @@ from atoll.crypto.filled_store import Store
 from atoll.crypto.random import Rng
 from atoll.crypto.stretch import pads, stretch
 from atoll.protocols import intersection_result, pairwise_keys, vole_intersection, vole_oprf
+from atoll.protocols.intersection_result import as_words
 from atoll.protocols.pairwise_keys import Seal
 
 LARGEST = vole_oprf.LARGEST
@@ -223,18 +224,12 @@ def _tag_bytes(nx: int) -> int:
 
 
 def _look_up(mine: NDArray[np.uint8], told: NDArray[np.uint8]) -> Rows:
-    at_mine, at_told = item_hash.join(_as_words(mine), _as_words(told))
+    at_mine, at_told = item_hash.join(as_words(mine), as_words(told))
     if len(at_told) < len(told):
         raise ProtocolError("the hub announced an id that this site does not have")
     if np.bincount(at_mine, minlength=1).max(initial=0) > 1:
         raise ProtocolError("the hub announced an id twice")
     return at_mine
-
-
-def _as_words(tags: NDArray[np.uint8]) -> Words:
-    padded = np.zeros((len(tags), 16), np.uint8)
-    padded[:, : tags.shape[1]] = tags
-    return padded.view(np.uint64)
 
 
 def _mode(tell: bool) -> str:

@@ -10,9 +10,9 @@ compares
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,12 @@ from atoll.crypto import item_hash, okvs
 from atoll.crypto.jit import njit, read_only
 from atoll.crypto.random import Rng
 from atoll.protocols import intersection_result, vole_oprf
-from atoll.protocols.intersection_result import Matches, Shuffled
+from atoll.protocols.intersection_result import Matches, Progress, Shuffled, receive_from_each
 from atoll.protocols.vole_oprf import Ids, Security
 
 LARGEST = vole_oprf.LARGEST
 """Most items of one site in one run; `bucketed_intersection` cuts larger sets into buckets."""
 
-Progress = Callable[[int, int], None]
 Words = NDArray[np.uint64]
 
 
@@ -105,31 +104,12 @@ async def receive_from_all(
     Returns:
         The matches with each sender, by name.
     """
-    done = dict.fromkeys(peers, 0)
+    given: dict[str, Any] = {"context": context, "largest": largest, "security": security}
 
-    def count(name: str, steps: int, total: int) -> None:
-        done[name] = steps
-        progress(sum(done.values()), total * len(peers))
+    def receive(peer: Channel, told: Progress) -> Coroutine[Any, Any, Matches]:
+        return receiver(peer, ids, rng=rng.spawn(), progress=told, **given)
 
-    tasks = [
-        asyncio.ensure_future(
-            receiver(
-                peer,
-                ids,
-                rng=rng.spawn(),
-                context=context,
-                largest=largest,
-                security=security,
-                progress=functools.partial(count, name),
-            )
-        )
-        for name, peer in peers.items()
-    ]
-    try:
-        return dict(zip(peers, await asyncio.gather(*tasks), strict=True))
-    finally:
-        for task in tasks:
-            task.cancel()
+    return await receive_from_each(receive, peers, progress)
 
 
 async def sender(

@@ -20,7 +20,7 @@ from atoll.node.steps.base import Step, Work, present
 from atoll.node.steps.keys import usable_keys
 
 INTERSECTIONS: Mapping[str, str] = {
-    "vole": "atoll.protocols.vole_intersection",
+    "vole": "atoll.protocols.bucketed_intersection",
     "ecdh": "atoll.protocols.ecdh_intersection",
     "kkrt": "atoll.protocols.kkrt_intersection",
     "blind-rsa": "atoll.protocols.blind_rsa_intersection",
