@@ -56,7 +56,7 @@ def test_a_job_is_checked_without_sending_anything(tmp_path: Path) -> None:
     path.write_text(Job.of(document()).to_yaml())
     said = atoll("job", "check", path, "--as", "shop", "--home", tmp_path / "shop")
     assert "shop can take part" in said
-    assert "vole-intersection" in said
+    assert "bucketed-intersection" in said
     assert "no side was checked" in atoll("job", "check", path, "--home", tmp_path / "none")
     assert "align → split" in atoll("job", "show", path)
     sites.write("shop", ["id,visits,region"])

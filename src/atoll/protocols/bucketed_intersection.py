@@ -32,8 +32,7 @@ from atoll.crypto.okvs import bin_capacity
 from atoll.crypto.random import Rng
 from atoll.data.buckets import BATCH, FINE, Buckets, Duplicates, scratch
 from atoll.protocols import intersection_result, vole_intersection
-from atoll.protocols.intersection_result import Matches, Shuffled, context_hash
-from atoll.protocols.vole_intersection import Progress
+from atoll.protocols.intersection_result import Matches, Progress, Shuffled, context_hash
 from atoll.protocols.vole_oprf import Security
 
 BUCKET = 1 << 19
