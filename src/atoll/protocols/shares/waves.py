@@ -28,14 +28,14 @@ def harmonics(words: U64, terms: int, period: int) -> tuple[F64, F64]:
 
 def sines(words: U64, terms: int, period: int, fine: int) -> U64:
     """Return sines, then cosines, with `fine` fractional bits, (2·terms, n), as integers of the ring."""
-    return _fixed(np.concatenate(harmonics(words, terms, period)), fine)
+    return fixed(np.concatenate(harmonics(words, terms, period)), fine)
 
 
 def weighted(words: U64, wave: Wave) -> U64:
     """Return βₖ·sin(k·ω·x), then βₖ·cos(k·ω·x), with `wave.scale` fractional bits, (2·terms, n)."""
     weights = np.asarray(wave.weights)[:, np.newaxis]
     both = [weights * part for part in harmonics(words, len(wave.weights), wave.period)]
-    return _fixed(np.concatenate(both), wave.scale)
+    return fixed(np.concatenate(both), wave.scale)
 
 
 def turned(opened: U64, dealt: U64, wave: Wave) -> U64:
@@ -58,5 +58,6 @@ def turned(opened: U64, dealt: U64, wave: Wave) -> U64:
     return out
 
 
-def _fixed(values: F64, fraction: int) -> U64:
+def fixed(values: F64, fraction: int) -> U64:
+    """Return numbers with so many fractional bits as integers of the ring."""
     return np.rint(values * 2.0**fraction).astype(np.int64).view(np.uint64)
