@@ -5,4 +5,4 @@ data, plain text or a bare library), in one run. `bench.harness` is what they sh
 """
 
 # In the order in which `python -m bench all` runs them: cheap first.
-NAMES = ("channel", "ecdh", "psi", "product", "trees", "demo")
+NAMES = ("channel", "ecdh", "psi", "shares", "product", "trees", "demo")
