@@ -11,6 +11,7 @@ end at once, in one error.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -189,8 +190,7 @@ class Party:
         """Multiply element by element, with numpy's broadcasting; |x·y|·2^(f_x + f_y) stays below 2^62.
 
         Returns:
-            The products, with the larger of the two fractions, off by at most one unit in the last place from the
-            rounded-down product.
+            The products, with the larger of the two fractions, rounded down or up at random.
         """
         halves = np.broadcast_arrays(x.half, y.half)
         self.begin("mul", halves[0].shape, x.fraction, y.fraction)
@@ -238,7 +238,7 @@ class Party:
         return (await self.matmul(x.reshape(1, -1), y.reshape(-1, 1))).reshape()
 
     async def truncate(self, x: Arithmetic, bits: int) -> Arithmetic:
-        """Drop fractional bits; |x| as an integer below 2^62.  The result is at most one unit off rounding down."""
+        """Drop fractional bits, rounding down or up at random; |x| as an integer is at most 2^62 − 1."""
         if not 0 <= bits <= 40 or bits > x.fraction:
             raise ValueError(f"{bits} bits of {x.fraction} cannot be dropped")
         return Arithmetic(await self.shifted(x.half, bits), x.fraction - bits)
@@ -262,14 +262,12 @@ class Party:
         """Work through n values; while one piece is opened, the randomness of the next one is fetched."""
         cuts = pieces(n, most)
         out = np.empty(n, np.uint64)
-        ready = await fetch(cuts[0].stop) if cuts else None
-        for cut, then in zip(cuts, [*cuts[1:], None], strict=True):
-            if ready is None:
-                break
-            if then is None:
-                out[cut] = await work(cut, ready)
-            else:
-                out[cut], ready = await both(work(cut, ready), fetch(then.stop - then.start))
+        if not cuts:
+            return out
+        ready = await fetch(cuts[0].stop)
+        for cut, then in itertools.pairwise(cuts):
+            out[cut], ready = await both(work(cut, ready), fetch(then.stop - then.start))
+        out[cuts[-1]] = await work(cuts[-1], ready)
         return out
 
     async def _rescaled(self, half: Words, f: int, g: int) -> Arithmetic:

@@ -87,7 +87,7 @@ class Source(Protocol):
         """
 
     async def shifted(self, half: U64, bits: int, *, opener: Opener) -> U64:
-        """Return a half of floor(x / 2^bits), or one less or more, for x (n,) of less than 2^62 in size."""
+        """Return a half of x / 2^bits, rounded down or up at random, for x (n,) of less than 2^62 in size."""
 
     async def series(self, half: U64, wave: Wave, *, opener: Opener) -> U64:
         """Return a half of Σ βₖ·sin(k·ω·x), k = 1, 3, 5, …, for x (n,), with `wave.out` fractional bits."""

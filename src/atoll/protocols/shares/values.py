@@ -35,6 +35,9 @@ class Arithmetic:
     half: U64
     fraction: int = 0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "half", np.asarray(self.half))  # numpy makes a number of an array of shape ()
+
     @property
     def shape(self) -> Shape:
         """The shape of the array."""
@@ -52,18 +55,18 @@ class Arithmetic:
 
     def reshape(self, *shape: int) -> Arithmetic:
         """Return the same values in another shape."""
-        return Arithmetic(self.half.reshape(*shape), self.fraction)
+        return Arithmetic(self.half.reshape(shape), self.fraction)
 
     def sum(self, axis: int | None = None) -> Arithmetic:
         """Return the sum of all values, shape (), or along an axis; nothing is sent."""
-        return Arithmetic(np.asarray(self.half.sum(axis=axis, dtype=np.uint64)), self.fraction)
+        return Arithmetic(self.half.sum(axis=axis, dtype=np.uint64), self.fraction)
 
     def scaled(self, factor: int) -> Arithmetic:
         """Return the values times a public integer; nothing is sent."""
         return Arithmetic(self.half * np.uint64(factor % (1 << 64)), self.fraction)
 
     def __getitem__(self, at: Any) -> Arithmetic:
-        return Arithmetic(np.asarray(self.half[at]), self.fraction)
+        return Arithmetic(self.half[at], self.fraction)
 
     def __len__(self) -> int:
         return len(self.half)
