@@ -54,11 +54,12 @@ def run(size: str, report: Report) -> None:
         for name, found in ours.items():
             what = f"{matrix} × {matrix} matrix product" if name == "matrix" else f"{n:,} {name}"
             other = theirs.get(name, {})
+            busy = f"both parties' processor time {found['cpu']:.2f} s"
             beside = f" (SPU {other['cpu']:.2f} s, error {other['error']:.1e})" if other else ""
             report.row(
                 f"{what.replace('logistic', 'logistic functions')}, {source}", found["seconds"], unit="s",
                 peer=other.get("seconds"), peer_name=f"SPU {peer}", goal=other.get("seconds"), bytes=found["bytes"],
-                peak_mb=peak, note=f"both parties' processor time {found['cpu']:.2f} s, error {found['error']:.1e}{beside}; {note}",
+                peak_mb=peak, note=f"{busy}, error {found['error']:.1e}{beside}; {note}",
             )  # fmt: skip
 
 

@@ -65,7 +65,11 @@ def party(rank, protocol, ports, jobs, pipe):
             seconds.append(time.perf_counter() - start)
             cpu.append(time.process_time() - busy)
         out = runtime.get_var("z")
-        found[operation] = (statistics.median(seconds[1:]), statistics.median(cpu[1:]), (out.meta, list(out.share_chunks)))
+        found[operation] = (
+            statistics.median(seconds[1:]),
+            statistics.median(cpu[1:]),
+            (out.meta, list(out.share_chunks)),
+        )
     pipe.send(found)
 
 

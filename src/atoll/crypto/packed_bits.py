@@ -149,7 +149,9 @@ def _compare(opened: U64, marks: U64, keep_top: bool, less: U64, equal: U64) -> 
             if i == 3 and not keep_top:  # fold the values 8 to 15 of the top digit onto 0 to 7
                 c &= np.uint64(0x7FFF)
                 top = m >> np.uint64(48)
-                m = (m & np.uint64(0xFFFFFFFFFFFF)) | (((top ^ (top >> np.uint64(8))) & np.uint64(0xFF)) << np.uint64(48))
+                m = (m & np.uint64(0xFFFFFFFFFFFF)) | (
+                    ((top ^ (top >> np.uint64(8))) & np.uint64(0xFF)) << np.uint64(48)
+                )
             # above[v] = sum of the marks beyond v, in each of four fields of 16 bits
             above = (m >> one) & np.uint64(0x7FFF7FFF7FFF7FFF)
             above ^= (above >> one) & np.uint64(0x7FFF7FFF7FFF7FFF)

@@ -14,7 +14,6 @@ U64 = NDArray[np.uint64]
 U32 = NDArray[np.uint32]
 
 
-
 def wide_bits(bits: int, ring: int) -> int:
     """Of the products' `bits` corrections, the first so many need 64-bit words; the others fit into 32 bits."""
     return max(0, min(bits, ring - 32))
@@ -179,7 +178,7 @@ def warm() -> None:
     """Compile this module's kernels."""
     strings, value, digits = np.zeros((64 * 64, 2), np.uint64), np.zeros(64, np.uint64), np.zeros((16, 64), np.uint8)
     for ring in (32, 64):
-        half, long, short = multiply_as_sender(strings, strings[0], 0, value, 64, ring)
+        _, long, short = multiply_as_sender(strings, strings[0], 0, value, 64, ring)
         multiply_as_receiver(strings, 0, np.zeros((64, 1), np.uint64), long, short)
     bits_of_pads(strings, 0, 1)
     compare_as_receiver(strings, 0, digits, compare_as_sender(strings, strings[0], 0, digits, digits))

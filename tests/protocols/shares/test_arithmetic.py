@@ -116,9 +116,9 @@ def test_shapes_broadcast_and_arrays_are_cut_and_joined() -> None:
     assert np.array_equal(part, x.reshape(-1)[:2])
     with pytest.raises(ValueError, match="cannot be multiplied"):
         play(lambda p: p.matmul(p.constant(x), p.constant(x)))
+    three, four = (Arithmetic(np.zeros(1, np.uint64), f) for f in (3, 4))
     with pytest.raises(ValueError, match="fractional bits"):
-        p0 = Arithmetic(np.zeros(1, np.uint64), 3)
-        p0 + Arithmetic(np.zeros(1, np.uint64), 4)
+        three + four
 
 
 @pytest.mark.parametrize("source", SOURCES)

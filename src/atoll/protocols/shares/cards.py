@@ -31,8 +31,8 @@ ARITHMETIC = Card(
     "outgrow 2^62 on the way wrap silently: nobody sees them.",
     assurance="tested",
     notes=(
-        "A truncated result is at most one unit in the last place off, up or down; there is no rare catastrophic error, as with "
-        "halves that are shifted locally.",
+        "A truncated result is at most one unit in the last place off, up or down; there is no rare catastrophic "
+        "error, as with halves that are shifted locally.",
         "A malicious party can shift what is opened by any amount it likes: there are no authentication codes.",
         "Every opened result tells what it tells: judge it as a release, not as a message.",
     ),

@@ -208,8 +208,8 @@ PROTOCOL = Protocol(
     version=1,
     title="Correlated oblivious transfer with 4 bytes for each transfer",
     card=Card(
-        source="Roy, SoftSpokenOT, CRYPTO 2022 (eprint 2022/192), sections 3 and 4, with fields of 2^4; punctured trees "
-        "as of `silent-vole`, from 128 transfers of `oblivious-transfer`.",
+        source="Roy, SoftSpokenOT, CRYPTO 2022 (eprint 2022/192), sections 3 and 4, with fields of 2^4; punctured "
+        "trees as of `silent-vole`, from 128 transfers of `oblivious-transfer`.",
         security="Semi-honest, computational, 128 bits: fixed-key AES in punctured trees, AES-128 in counter mode for "
         "the leaves, and the base transfers.",
         inputs="receiver: choices, one bit for each transfer. sender: nothing; Δ is drawn in the set-up.",
@@ -217,7 +217,7 @@ PROTOCOL = Protocol(
             "sender": ("The number of transfers of each call, and nothing of the choices.",),
             "receiver": ("The number of transfers of each call, and nothing of Δ.",),
         },
-        cost="Set-up 13 kB. Each call 4 bytes for each transfer, from the receiver, and 4 blocks of AES at both sides.",
+        cost="Set-up 15 kB. Each call 4 bytes for each transfer, from the receiver, and 4 blocks of AES at both sides.",
         fails="ProtocolError on another size, or an index that differs from the sender's count. After a failed or "
         "interrupted call the set-up refuses to go on.",
         assurance="tested",

@@ -259,7 +259,7 @@ class DealerSource:
         c = await opener.swap(half + r if self.number else half + r + offset)
         # r = 2^63·t + r′, and b = t ⊕ (top bit of c) is the wrap of y + r′ beyond 2^63
         negative = (c >> np.uint64(63)).astype(bool)
-        out = np.where(negative, np.uint64(0) - high[1], high[1]) - high[0]
+        out: Words = np.where(negative, np.uint64(0) - high[1], high[1]) - high[0]
         if self.number == 0:
             out += (c & np.uint64((1 << 63) - 1)) >> np.uint64(bits)
             out += np.where(negative, np.uint64(1 << (63 - bits)), np.uint64(0))

@@ -103,7 +103,11 @@ async def exponential(p: Party, x: Arithmetic) -> Arithmetic:
         raise ValueError(f"the exponential takes at most {_EXP} fractional bits, not {x.fraction}")
     # x/64 at 24 fractional bits: a shift to the left where f is at most 18, else a truncation
     shift = _EXP - _HALVINGS - x.fraction
-    y = Arithmetic(x.half << np.uint64(shift), _EXP) if shift >= 0 else Arithmetic(await p.shifted(x.half, -shift), _EXP)
+    y = (
+        Arithmetic(x.half << np.uint64(shift), _EXP)
+        if shift >= 0
+        else Arithmetic(await p.shifted(x.half, -shift), _EXP)
+    )
     value = p.constant(np.full(x.shape, 1 / 120), _EXP)
     for degree in range(4, -1, -1):
         value = p.plus(await p.mul(value, y), np.full(x.shape, 1 / math.factorial(degree)))

@@ -130,7 +130,8 @@ async def _sign(p: Party, half: Words) -> Words:
         part, used = _part(triple, used, len(less) // 2 * w), used + len(less) // 2 * w
         joined = await _and(p, np.stack((less[0::2], equal[0::2])), equal[1::2], part)
         less, equal = less[1::2] ^ joined[0], joined[1]
-    return less[0] ^ found.top
+    sign: Words = less[0] ^ found.top
+    return sign
 
 
 async def _zero(p: Party, half: Words) -> Words:
@@ -140,7 +141,8 @@ async def _zero(p: Party, half: Words) -> Words:
     while len(equal) > 1:
         part, used = _part(triple, used, len(equal) // 2 * w), used + len(equal) // 2 * w
         equal = (await _and(p, equal[np.newaxis, 0::2], equal[1::2], part))[0]
-    return equal[0]
+    zero: Words = equal[0]
+    return zero
 
 
 async def _and(p: Party, x: Words, y: Words, triple: Triple) -> Words:
@@ -149,7 +151,8 @@ async def _and(p: Party, x: Words, y: Words, triple: Triple) -> Words:
     masked = np.concatenate(((x.reshape(width, words) ^ triple.a).reshape(-1), y.reshape(-1) ^ triple.b))
     opened = await p.swap_bits(masked)
     d, e = opened[: width * words].reshape(width, words), opened[width * words :]
-    return (triple.c ^ (d & triple.b) ^ (e & (triple.a if p.number else triple.a ^ d))).reshape(x.shape)
+    out: Words = triple.c ^ (d & triple.b) ^ (e & (triple.a if p.number else triple.a ^ d))
+    return out.reshape(x.shape)
 
 
 def _part(triple: Triple, start: int, size: int) -> Triple:

@@ -27,7 +27,7 @@ from atoll.crypto import word_matrix
 from atoll.crypto.random import Rng
 from atoll.protocols.shares import cards
 from atoll.protocols.shares.source import PIECE, Source, Triple, both, pieces
-from atoll.protocols.shares.values import Arithmetic, Bits, Shape, decode, encode, truth
+from atoll.protocols.shares.values import Arithmetic, Bits, decode, encode, truth
 
 Words = NDArray[np.uint64]
 Fetched = TypeVar("Fetched")
@@ -276,7 +276,7 @@ class Party:
 
 def _combine(triple: Triple, opened: Words, number: int) -> Words:
     d, e = opened
-    out = triple.c + d * triple.b
+    out: Words = triple.c + d * triple.b
     out += e * (triple.a if number else triple.a + d)
     return out
 

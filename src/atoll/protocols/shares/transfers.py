@@ -21,6 +21,7 @@ from atoll.core.protocol import Protocol
 from atoll.crypto import packed_bits, tmmo, word_matrix
 from atoll.crypto import transfer_products as kernels
 from atoll.crypto.random import Rng
+from atoll.protocols.oblivious_transfer import CorrelatedBlocks
 from atoll.protocols.shares import cards, compact_transfer, waves
 from atoll.protocols.shares.compact_transfer import CompactReceiver, CompactSender
 from atoll.protocols.shares.source import Digits, Opener, Triple, Wave, both, pieces
@@ -114,9 +115,7 @@ class TransferSource:
     async def bits(self, n: int) -> tuple[Words, Words]:
         plane = self._rng.u64(packed_bits.words(n))
         own = packed_bits.unpack(plane, n).astype(np.uint64)
-        cross = await self._balanced(
-            own, lambda x: self._send_product(x, 1), lambda y: self._receive_product(y, 1)
-        )
+        cross = await self._balanced(own, lambda x: self._send_product(x, 1), lambda y: self._receive_product(y, 1))
         return plane, own - cross * np.uint64(2)  # r0 ⊕ r1 = r0 + r1 − 2·r0·r1
 
     async def digits(self, half: Words, *, sign: bool, opener: Opener) -> Digits:
@@ -230,8 +229,7 @@ class TransferSource:
         rows = np.ascontiguousarray((b[:, np.newaxis, :] << shifts[:, np.newaxis]).reshape(-1, b.shape[1]))
         for i in range(m):
             blocks = await self._sender.extend(self._out, len(b))  # (1)
-            args = (blocks.q, blocks.delta, blocks.first, rows)
-            total, corrections = await offload(tmmo.sender_corrections, *args)
+            total, corrections = await offload(_row_corrections, blocks, rows)
             await self._out.send(Rows(corrections))  # (2)
             out[i] = np.uint64(0) - total
         return out
@@ -286,6 +284,10 @@ class TransferSource:
             found = await offload(kernels.compare_as_receiver, blocks.t, blocks.first, digits, tables)
             out[..., cut.start // 64 : -(-cut.stop // 64)] = _split(found)
         return out
+
+
+def _row_corrections(blocks: CorrelatedBlocks, rows: Words) -> tuple[Words, Words]:
+    return tmmo.sender_corrections(blocks.q, blocks.delta, blocks.first, rows)
 
 
 def _batch(bits: int) -> int:
