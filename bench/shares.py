@@ -49,12 +49,13 @@ def run(size: str, report: Report) -> None:
     n, side = SIZES[size]
     for source, peer in PEERS.items():
         matrix = side if source == "dealer" else SMALL_MATRIX
-        ours, peak = _ours(source, n, matrix)
+        ours, peak, dealt = _ours(source, n, matrix)
         theirs, note = _spu(peer, n, matrix)
         for name, found in ours.items():
             what = f"{matrix} × {matrix} matrix product" if name == "matrix" else f"{n:,} {name}"
             other = theirs.get(name, {})
             busy = f"both parties' processor time {found['cpu']:.2f} s"
+            busy += f", the dealer's for all rows {dealt:.2f} s" if dealt else ""
             beside = f" (SPU {other['cpu']:.2f} s, error {other['error']:.1e})" if other else ""
             report.row(
                 f"{what.replace('logistic', 'logistic functions')}, {source}", found["seconds"], unit="s",
@@ -63,7 +64,8 @@ def run(size: str, report: Report) -> None:
             )  # fmt: skip
 
 
-def _ours(source: str, n: int, side: int) -> tuple[dict[str, dict[str, float]], float]:
+def _ours(source: str, n: int, side: int) -> tuple[dict[str, dict[str, float]], float, float]:
+    """Return each operation's figures, the biggest process, and the dealer's processor seconds for all of them once."""
     names = ("a", "b", "dealer") if source == "dealer" else ("a", "b")
     with tempfile.TemporaryDirectory() as folder:
         ports = free_ports(2)
@@ -85,7 +87,8 @@ def _ours(source: str, n: int, side: int) -> tuple[dict[str, dict[str, float]], 
         }
         for name in OPERATIONS
     }
-    return found, max(process.peak_mb for process in done.values())
+    dealt = values["dealer"]["cpu"] if "dealer" in values else 0.0
+    return found, max(process.peak_mb for process in done.values()), dealt
 
 
 def _spu(protocol: str, n: int, side: int) -> tuple[dict[str, dict[str, float]], str]:
@@ -110,23 +113,25 @@ async def site(name: str, folder: str, source: str, n: int, side: int) -> dict[s
     async with AsyncExitStack() as stack:
         endpoint = await stack.enter_async_context(Endpoint(here, listen=here.card.address))
 
+        def audit(line: Any) -> None:
+            received[0] += line.bytes if line.direction == "received" else 0
+
         async def channel(peer: str) -> Channel:
             link = await endpoint.link("bench", here.peer(peer), dial=name < peer)
             stack.push_async_callback(link.close)
-
-            def audit(line: Any) -> None:
-                received[0] += line.bytes if line.direction == "received" else 0
-
             return Channel(link, Gate(name, "bench", None, audit=audit))
 
+        others = [
+            other for other in ("a", "b", "dealer") if other != name and (source == "dealer" or other != "dealer")
+        ]
+        peer, *rest = await asyncio.gather(*map(channel, others))
         if name == "dealer":
-            await dealer.dealer(await channel("a"), await channel("b"), rng=Rng.system())
-            return {}
+            busy = time.process_time()
+            await dealer.dealer(peer, *rest, rng=Rng.system())
+            return {"cpu": (time.process_time() - busy) / (REPEATS + 1)}
         number = "ab".index(name)
-        peer = await channel("ba"[number])
         rng = Rng.system()
-        at_dealer = await channel("dealer") if source == "dealer" else None
-        made = await dealer.source(at_dealer, number) if at_dealer else await transfers.source(peer, number, rng=rng)
+        made = await dealer.source(rest[0], number) if rest else await transfers.source(peer, number, rng=rng)
         p = await (shares.first, shares.second)[number](peer, made, rng=rng)
         found = {}
         for operation, (ours, plain) in OPERATIONS.items():

@@ -21,8 +21,9 @@ SITES = ("a", "b", "dealer")
 async def main(folder, name):
     site = load_site(Path(folder) / name)
     others = [other for other in SITES if other != name]
-    async with Endpoint(site, listen=site.card.address, join_within=40) as endpoint:
-        links = {other: await endpoint.link("job", site.peer(other), dial=name < other) for other in others}
+    async with Endpoint(site, listen=site.card.address, join_within=50) as endpoint:
+        joining = (endpoint.link("job", site.peer(other), dial=name < other) for other in others)
+        links = dict(zip(others, await asyncio.gather(*joining), strict=True))
         session = Session(Gate(name, "job", timeout=40.0), links, hub="dealer")
         async with session:
             with session.step("shares", uses=[party.PROTOCOL, dealer.PROTOCOL]):
