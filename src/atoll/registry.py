@@ -18,6 +18,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.shares.compact_transfer",
     "atoll.protocols.shares.dealer",
     "atoll.protocols.shares.party",
+    "atoll.protocols.shares.replicated",
     "atoll.protocols.shares.transfers",
     "atoll.protocols.silent_vole",
     "atoll.protocols.vole_intersection",

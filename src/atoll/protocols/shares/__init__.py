@@ -14,6 +14,7 @@ from atoll.protocols.shares.logic import (
 )
 from atoll.protocols.shares.order import largest, quantiles, smallest, sort
 from atoll.protocols.shares.party import FRACTION, Party, first, second
+from atoll.protocols.shares.replicated import Member, Replicated, member
 from atoll.protocols.shares.source import Source
 from atoll.protocols.shares.values import Arithmetic, Bits, joined
 
@@ -21,7 +22,9 @@ __all__ = [
     "FRACTION",
     "Arithmetic",
     "Bits",
+    "Member",
     "Party",
+    "Replicated",
     "Source",
     "conjunction",
     "disjunction",
@@ -34,6 +37,7 @@ __all__ = [
     "largest",
     "less",
     "logistic",
+    "member",
     "negative",
     "quantiles",
     "reciprocal",

@@ -75,3 +75,26 @@ TRANSFERS = Card(
     assurance="tested",
     notes=("The dealer does the same work for a hundredth of the traffic, if there is a third site to trust.",),
 )
+
+REPLICATED = Card(
+    source="Araki, Furukawa, Lindell, Nof and Ohara, ACM CCS 2016; truncation as `triple-dealer` deals it, with the "
+    "third party as the dealer (Dalskov, Escudero and Keller, USENIX Security 2021).",
+    security="Semi-honest, three parties of which at most one is curious: two that collude see everything. AES-256 in "
+    "counter mode for the common streams, otherwise perfect.",
+    inputs="member: arrays of numbers whose shapes all know, as of `shared-arithmetic`.",
+    reveals={
+        "member": (
+            "The shapes of all arrays and the operations, which are the program.",
+            "What the program opens to it, and nothing else.",
+        ),
+    },
+    cost="Product and matrix product 8 bytes for each result and party, whatever its length; opening 8; input 8 in "
+    "all; truncation 48 in all, in 3 rounds.",
+    fails="ProtocolError where the sites' programs differ, or on a wrong kind or shape; ContractError where the set-up "
+    "differs; InputError on numbers that do not fit. Numbers that outgrow 2^62 wrap silently.",
+    assurance="tested",
+    notes=(
+        "There is a third party: name it in the statement of trust. Comparison is not offered on these shares yet.",
+        "A malicious party can shift what is opened by any amount it likes.",
+    ),
+)
