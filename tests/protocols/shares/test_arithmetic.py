@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.core.errors import ContractError, InputError, ProtocolError
-from atoll.protocols.shares import Arithmetic, Bits, Party, dealer, first, joined, second
+from atoll.protocols.shares import Arithmetic, Bits, Party, dealer, first, joined, logic, second, transfers
 from atoll.protocols.shares.values import decode, encode
 from atoll.testing import end_pair, recorded_pair, seeded_rng
 from tests.protocols.shares.runs import play
@@ -233,3 +233,31 @@ def test_programs_that_differ_end_in_one_clear_error(name: str) -> None:
     with pytest.raises(ProtocolError, match="same operations in the same order"):
         play(runs(mine), runs(theirs))
     assert dealer.PROTOCOL.name == "triple-dealer"
+
+
+def test_arrays_larger_than_a_piece_are_put_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logic, "_PIECE", 128)
+    x, y = drawn((300_000,), 1), drawn((300_000,), 2)
+
+    async def program(p: Party) -> Any:
+        a, b = await shared(p, x, y)
+        return await p.open(await p.mul(a, b), await p.square(a), await logic.less(p, a[:300], b[:300]))
+
+    product, square, below = play(program)[0]
+    assert np.abs(product - x * y).max() <= UNIT * (1 + 1e-9)
+    assert np.abs(square - x * x).max() <= UNIT * (1 + 1e-9)
+    assert np.array_equal(below, (x < y)[:300])
+
+
+def test_transfers_in_several_batches_are_put_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "_TRANSFERS", 64 * 64)
+    x, y = drawn((333,), 1), drawn((333,), 2)
+
+    async def program(p: Party) -> Any:
+        a, b = await shared(p, x, y)
+        return await p.open(await p.mul(a, b), await p.square(a), await logic.less(p, a, b))
+
+    product, square, below = play(program, source="transfers")[0]
+    assert np.abs(product - x * y).max() <= UNIT * (1 + 1e-9)
+    assert np.abs(square - x * x).max() <= UNIT * (1 + 1e-9)
+    assert np.array_equal(below, x < y)

@@ -34,8 +34,8 @@ Words = NDArray[np.uint64]
 BITS = 4
 GROUPS = KAPPA // BITS
 LEAVES = 1 << BITS
-_TILE_WORDS = 1016  # words of a column at a time, not a power of two: 16 streams stay in the cache
-_MESSAGE_TILES = 16
+_TILE_WORDS = 2040  # words of a column at a time, not a power of two: 16 streams stay in the cache
+_MESSAGE_TILES = 8
 
 
 class Trees(Message, frozen=True):
@@ -61,6 +61,7 @@ class _Streams:
             for tree in leaves
         ]
         self._zeros = np.zeros(8 * _TILE_WORDS, np.uint8)
+        self._kept = np.empty(0, np.uint64)
         self._busy, self.used = False, 0
 
     def __repr__(self) -> str:
@@ -75,6 +76,13 @@ class _Streams:
         first, self._busy = self.used, True
         self.used += 64 * words
         return first
+
+    def _room(self, words: int) -> tuple[Words, Words]:
+        """Return room for a tree's streams and for all columns; it is kept, as fresh pages cost more than the sums."""
+        if self._kept.size < (LEAVES + KAPPA) * words:
+            self._kept = np.empty((LEAVES + KAPPA) * words, np.uint64)
+        streams, columns = self._kept[: LEAVES * words], self._kept[LEAVES * words : (LEAVES + KAPPA) * words]
+        return streams.reshape(LEAVES, words), columns.reshape(KAPPA, words)
 
     def _next(self, tree: int, order: NDArray[np.intp], out: Words) -> None:
         """Fill rows with the next words of a tree's streams, in the given order."""
@@ -114,7 +122,7 @@ class CompactSender(_Streams):
 
     def _correct(self, received: Words, q: Words) -> None:
         for lo, hi in _tiles(len(q) // 64):
-            streams, columns = _room(hi - lo)
+            streams, columns = self._room(hi - lo)
             part = received[GROUPS * lo : GROUPS * hi].reshape(GROUPS, -1)
             for tree in range(GROUPS):
                 streams[0] = 0
@@ -149,7 +157,7 @@ class CompactReceiver(_Streams):
     def _mask(self, choices: Words, t: Words) -> Words:
         out, order = np.empty(GROUPS * len(choices), np.uint64), np.arange(LEAVES)
         for lo, hi in _tiles(len(choices)):
-            streams, columns = _room(hi - lo)
+            streams, columns = self._room(hi - lo)
             part = out[GROUPS * lo : GROUPS * hi].reshape(GROUPS, -1)
             for tree in range(GROUPS):
                 self._next(tree, order, streams)
@@ -188,10 +196,6 @@ async def setup_receiver(peer: Channel, *, rng: Rng) -> CompactReceiver:
     pads = [tmmo.hash_blocks(x, blocks.first) for x in (blocks.q, blocks.q ^ blocks.delta)]
     await peer.send(Trees(sums ^ np.stack(pads, axis=1).reshape(sums.shape)))  # (2)
     return CompactReceiver(leaves)
-
-
-def _room(words: int) -> tuple[Words, Words]:
-    return np.empty((LEAVES, words), np.uint64), np.empty((KAPPA, words), np.uint64)
 
 
 def _tiles(words: int) -> list[tuple[int, int]]:

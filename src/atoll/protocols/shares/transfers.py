@@ -29,8 +29,8 @@ from atoll.protocols.shares.source import Digits, Opener, Triple, Wave, both, pi
 Words = NDArray[np.uint64]
 Halves = Callable[[Words], Awaitable[Words]]
 
-_TRANSFERS = 1 << 19
-"""Transfers in one batch: their strings take 8 MB."""
+_TRANSFERS = 64 * 8160
+"""Transfers in one batch, four whole tiles of `compact_transfer`: their strings take 8 MB."""
 
 
 class Corrections(Message, frozen=True):
