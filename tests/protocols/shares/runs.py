@@ -50,9 +50,11 @@ async def _all(*work: Any) -> Any:
     return [task.result() for task in tasks]
 
 
-def play(*programs: Program, source: str = "dealer", seed: int = 1, fraction: int = 18) -> tuple[Any, Any, list[Frame]]:
+def play(
+    *programs: Program, source: str = "dealer", seed: int = 1, fraction: int = 18, timeout: float = 5.0
+) -> tuple[Any, Any, list[Frame]]:
     """Run one program at both parties, or one at each; return both results and what crossed between the two."""
-    a, b, transcript = recorded_pair()
+    a, b, transcript = recorded_pair(timeout=timeout)
     run = {"dealer": _with_dealer, "transfers": _with_transfers}[source]
     results = asyncio.run(run(a, b, (programs[0], programs[-1]), seed, fraction))
     return results[0], results[1], transcript

@@ -1,5 +1,6 @@
 """Arithmetic on shares equals numpy's over drawn shapes and ugly values, from both sources."""
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_integers_multiply_exactly_modulo_2_to_the_64(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("size", [(1, 1, 1), (3, 5, 2), (0, 4, 3), (4, 0, 3), (5, 70, 3)])
+@pytest.mark.parametrize("size", [(1, 1, 1), (3, 5, 2), (2, 5, 3), (0, 4, 3), (4, 0, 3), (5, 70, 3)])
 def test_matrix_products(source: str, size: tuple[int, int, int]) -> None:
     m, k, n = size
     x, y = drawn((m, k), 1, 30), drawn((k, n), 2, 30)
@@ -208,6 +209,8 @@ def test_parties_that_are_set_up_differently_end_in_one_error() -> None:
     assert all(isinstance(end, ContractError) and "fractional bits" in end.what for end in ends)
     with pytest.raises(InputError, match="between 4 and 28"):
         play(lambda p: p.open(), fraction=40)
+    with pytest.raises(ValueError, match="name what is opened"):
+        play(lambda p: p.open())
 
 
 PROGRAMS: dict[str, tuple[Any, Any]] = {
@@ -231,7 +234,7 @@ def test_programs_that_differ_end_in_one_clear_error(name: str) -> None:
 
     mine, theirs = PROGRAMS[name]
     with pytest.raises(ProtocolError, match="same operations in the same order"):
-        play(runs(mine), runs(theirs))
+        play(runs(mine), runs(theirs), timeout=0.5)
     assert dealer.PROTOCOL.name == "triple-dealer"
 
 
@@ -251,13 +254,31 @@ def test_arrays_larger_than_a_piece_are_put_together_again(monkeypatch: pytest.M
 
 def test_transfers_in_several_batches_are_put_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "_TRANSFERS", 64 * 64)
+    monkeypatch.setattr(transfers, "_terms", lambda n: 3)
     x, y = drawn((333,), 1), drawn((333,), 2)
 
     async def program(p: Party) -> Any:
         a, b = await shared(p, x, y)
-        return await p.open(await p.mul(a, b), await p.square(a), await logic.less(p, a, b))
+        dot = await p.dot(a[:10], b[:10])
+        return await p.open(await p.mul(a, b), await p.square(a), await logic.less(p, a, b), dot)
 
-    product, square, below = play(program, source="transfers")[0]
+    product, square, below, dot = play(program, source="transfers")[0]
+    assert abs(dot - x[:10] @ y[:10]) <= UNIT * (1 + 1e-9)
     assert np.abs(product - x * y).max() <= UNIT * (1 + 1e-9)
     assert np.abs(square - x * x).max() <= UNIT * (1 + 1e-9)
     assert np.array_equal(below, x < y)
+
+
+def test_operations_at_once_are_refused() -> None:
+    """Their messages and their randomness would be taken for each other's."""
+
+    async def program(p: Party) -> Any:
+        x = p.constant(np.ones(3))
+        await asyncio.gather(p.open(x), p.open(x))
+
+    async def orders(p: Party) -> Any:
+        await asyncio.gather(p.source.products(3), p.source.products(3))
+
+    for at_once in (program, orders):
+        with pytest.raises(RuntimeError, match="one after another"):
+            play(at_once)

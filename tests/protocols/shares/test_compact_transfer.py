@@ -108,6 +108,7 @@ def test_conformance() -> None:
             second=second,
             reference=reference,
             max_bytes=lambda sizes: 15_500 + sum(256 * n + 200 for n in sizes),
+            patience=0.1,
         )
     )
 

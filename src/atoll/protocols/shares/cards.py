@@ -69,8 +69,8 @@ TRANSFERS = Card(
         "second": ("Halves of random numbers.",),
     },
     cost="For each value, both directions together: product 128 transfers and 768 bytes, square half of it, sign 94 "
-    "transfers and 64 bytes, truncation 1 and 4, bit to number 1 and 8; matrix product 64·k·(m + n) transfers and "
-    "768·m·k·n bytes, which is for small matrices. A transfer is 4 bytes.",
+    "transfers and 64 bytes, truncation 1 and 4, bit to number 1 and 8; matrix product 128·k·min(m, n) transfers "
+    "and 768·m·k·n bytes, which is for small matrices. A transfer is 4 bytes.",
     fails="ProtocolError on wrong sizes or an index that differs; after a failed call the set-up refuses to go on.",
     assurance="tested",
     notes=("The dealer does the same work for a hundredth of the traffic, if there is a third site to trust.",),

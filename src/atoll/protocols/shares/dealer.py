@@ -196,6 +196,7 @@ class DealerSource:
 
     def __init__(self, site: Channel, number: int, stream: Rng) -> None:
         self.site, self.number, self._stream, self.ordered = site, number, stream, 0
+        self._busy = False
 
     def __repr__(self) -> str:
         return f"DealerSource(number={self.number}, ordered={self.ordered})"
@@ -209,8 +210,10 @@ class DealerSource:
 
     async def _order(self, kind: str, *sizes: int) -> Parts:
         """Return this party's halves of the next ones of a kind."""
+        if self._busy:
+            raise RuntimeError("this account is in use, or an order on it has failed: operations run one after another")
         recipe, number = RECIPES[kind], self.ordered
-        self.ordered += 1
+        self._busy, self.ordered = True, number + 1
         shapes = recipe.shapes(*sizes)[self.number]
         await self.site.send(Order(number, kind, sizes))  # (2)
         halves = await offload(lambda: [self._stream.u64(*shape) for shape in shapes])
@@ -219,6 +222,7 @@ class DealerSource:
             if correction.number != number:
                 raise ProtocolError(f"{self.site.peer} dealt number {correction.number}, {number} was ordered")
             halves.append(correction.words)
+        self._busy = False
         return halves
 
     async def products(self, n: int) -> Triple:

@@ -48,6 +48,8 @@ async def divide(p: Party, x: Arithmetic, y: Arithmetic) -> Arithmetic:
         Catrina and Saxena, Financial Cryptography 2010, section 4.
     """
     f = y.fraction
+    if x.shape != y.shape or x.fraction != f:
+        raise ValueError("dividends and divisors have one shape and one fraction")
     scale = await _normaliser(p, y)
     v, t = await _scaled(p, scale, x, y)
     w = p.plus(v.scaled(-2), np.full(v.shape, 2.9142))

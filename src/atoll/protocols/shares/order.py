@@ -77,15 +77,15 @@ async def quantiles(p: Party, x: Arithmetic, levels: Sequence[float]) -> Arithme
         ValueError: A level is outside [0, 1], or there are no values.
     """
     n = x.size
+    if not x.fraction:
+        raise ValueError("quantiles of integers: share them with fractional bits")
     if not n or not all(0 <= level <= 1 for level in levels):
         raise ValueError("quantiles need values, and levels between 0 and 1")
     (rising,) = await sort(p, x.reshape(-1))
     at = np.asarray(levels, np.float64) * (n - 1)
     low = np.floor(at).astype(np.intp)
     high = np.minimum(low + 1, n - 1)
-    between = await p.mul(p.constant(at - low), rising[high] - rising[low]) if x.fraction else None
-    if between is None:
-        raise ValueError("quantiles of integers: share them with fractional bits")
+    between = await p.mul(p.constant(at - low), rising[high] - rising[low])
     return Arithmetic(rising[low].half + between.half, x.fraction)
 
 

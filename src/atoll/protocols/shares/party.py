@@ -74,7 +74,7 @@ class Party:
 
     def __init__(self, peer: Channel, number: int, source: Source, fraction: int, inputs: tuple[Rng, Rng]) -> None:
         self.peer, self.number, self.source, self.fraction = peer, number, source, fraction
-        self.operations, self._last, self._inputs = 0, "", inputs
+        self.operations, self._last, self._inputs, self._busy = 0, "", inputs, False
         self._program = hashlib.sha256(b"atoll/shares/v1")
 
     def __repr__(self) -> str:
@@ -137,6 +137,8 @@ class Party:
             The arrays (one alone if there is one value): float64, int64 where the fraction is 0, or bool; None at
             the party that learns nothing.
         """
+        if not values or to not in (None, 0, 1):
+            raise ValueError("name what is opened, and to party 0, party 1 or both")
         self.begin("open", to, *values)
         mine = [value.half if isinstance(value, Arithmetic) else value.planes for value in values]
         flat = np.concatenate([half.reshape(-1) for half in mine])
@@ -164,7 +166,9 @@ class Party:
 
     async def _exchange(self, kind: type[Masked] | type[Opened], mine: Words, to: int | None = None) -> Words | None:
         """Send this side's words and receive the other's, each where `to` asks for it."""
-        program = self._program.digest()[:8]
+        if self._busy:
+            raise RuntimeError("operations on shares run one after another: await each before the next begins")
+        program, self._busy = self._program.digest()[:8], True
         message = kind(program, np.ascontiguousarray(mine))
         try:
             if to == 1 - self.number:
@@ -174,6 +178,8 @@ class Party:
             theirs = await receiving if to == self.number else (await both(self.peer.send(message), receiving))[1]
         except ProtocolError as error:
             raise self._astray(error.what) from error
+        finally:
+            self._busy = False
         if theirs.program != program:
             raise self._astray("the operations so far are not the same")
         return theirs.words

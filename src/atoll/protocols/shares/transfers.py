@@ -21,7 +21,7 @@ from atoll.core.protocol import Protocol
 from atoll.crypto import packed_bits, tmmo, word_matrix
 from atoll.crypto import transfer_products as kernels
 from atoll.crypto.random import Rng
-from atoll.protocols.oblivious_transfer import CorrelatedBlocks
+from atoll.protocols.oblivious_transfer import CorrelatedBlocks, ReceivedBlocks
 from atoll.protocols.shares import cards, compact_transfer, waves
 from atoll.protocols.shares.compact_transfer import CompactReceiver, CompactSender
 from atoll.protocols.shares.source import Digits, Opener, Triple, Wave, both, pieces
@@ -41,9 +41,10 @@ class Corrections(Message, frozen=True):
 
 
 class Rows(Message, frozen=True):
-    """(2) sender → receiver: the same for whole rows of a matrix, (64·k, n)."""
+    """(2) sender → receiver: the same for whole rows of a matrix, (32·k, n) for low and for high bits."""
 
-    words: U64
+    long: U64
+    short: U32
 
 
 class Tables(Message, frozen=True):
@@ -102,8 +103,13 @@ class TransferSource:
 
     async def matrices(self, m: int, k: int, n: int) -> Triple:
         a, b = self._rng.u64(m, k), self._rng.u64(k, n)
-        mine, theirs = await both(self._send_matrix(b, m), self._receive_matrix(a, n))
-        return Triple(a, b, word_matrix.product(a, b) + mine + theirs)
+        c = await offload(word_matrix.product, a, b)
+        if m <= n:
+            mine, theirs = await both(self._send_matrix(b, m), self._receive_matrix(a, n))
+            return Triple(a, b, c + mine + theirs)
+        # fewer transfers where B's transpose has fewer rows than A
+        mine, theirs = await both(self._send_matrix(a.T, n), self._receive_matrix(b.T, m))
+        return Triple(a, b, c + (mine + theirs).T)
 
     async def ands(self, width: int, words: int) -> Triple:
         b = self._rng.u64(words)
@@ -224,23 +230,26 @@ class TransferSource:
 
     async def _send_matrix(self, b: Words, m: int) -> Words:
         """Return this side's half of A·B: for each row of the receiver's A all shifts of all rows of B."""
-        out = np.empty((m, b.shape[1]), np.uint64)
-        shifts = np.arange(64, dtype=np.uint64)
-        rows = np.ascontiguousarray((b[:, np.newaxis, :] << shifts[:, np.newaxis]).reshape(-1, b.shape[1]))
-        for i in range(m):
-            blocks = await self._sender.extend(self._out, len(b))  # (1)
-            total, corrections = await offload(_row_corrections, blocks, rows)
-            await self._out.send(Rows(corrections))  # (2)
-            out[i] = np.uint64(0) - total
+        out = np.zeros((m, b.shape[1]), np.uint64)
+        for cut in pieces(len(b), _terms(b.shape[1])):
+            long, short = _shifted_rows(b[cut])
+            for i in range(m):
+                blocks = await self._sender.extend(self._out, cut.stop - cut.start)  # (1)
+                half, message = await offload(_row_corrections, blocks, long, short)
+                await self._out.send(message)  # (2)
+                out[i] += half
         return out
 
     async def _receive_matrix(self, a: Words, n: int) -> Words:
-        out = np.empty((len(a), n), np.uint64)
-        for i, row in enumerate(a):
-            blocks = await self._receiver.extend(self._back, row)  # (1)
-            message = await self._back.recv(Rows, words=(64 * row.size, n))  # (2)
-            choices = packed_bits.unpack(row, 64 * row.size)
-            out[i] = await offload(tmmo.receiver_sum, blocks.t, choices, blocks.first, message.words)
+        out = np.zeros((len(a), n), np.uint64)
+        for cut in pieces(a.shape[1], _terms(n)):
+            shape = (32 * (cut.stop - cut.start), n)
+            for i, row in enumerate(a[:, cut]):
+                # the low halves of all words, then the high ones
+                choices = np.ascontiguousarray(row).view(np.uint32).reshape(-1, 2).T.reshape(-1).view(np.uint64)
+                blocks = await self._receiver.extend(self._back, choices)  # (1)
+                message = await self._back.recv(Rows, long=shape, short=shape)  # (2)
+                out[i] += await offload(_row_sum, blocks, choices, message)
         return out
 
     # ------------------------------------------------------------------------------------------ bits and digits
@@ -286,8 +295,31 @@ class TransferSource:
         return out
 
 
-def _row_corrections(blocks: CorrelatedBlocks, rows: Words) -> tuple[Words, Words]:
-    return tmmo.sender_corrections(blocks.q, blocks.delta, blocks.first, rows)
+def _terms(n: int) -> int:
+    """Rows of B, of n words each, that are worked on together: 2^21 words."""
+    return max(1, (1 << 16) // max(1, n))
+
+
+def _shifted_rows(b: Words) -> tuple[Words, NDArray[np.uint32]]:
+    """Return B times 2^0 … 2^31, and what B times 2^32 … 2^63 leaves in the high half, (32·k, n) each."""
+    shifts = np.arange(32, dtype=np.uint64)[:, np.newaxis]
+    rows = (b[:, np.newaxis, :] << shifts).reshape(-1, b.shape[1])
+    return rows, rows.astype(np.uint32)
+
+
+def _row_corrections(blocks: CorrelatedBlocks, long: Words, short: NDArray[np.uint32]) -> tuple[Words, Rows]:
+    n = len(long)
+    low, first = tmmo.sender_corrections(blocks.q[:n], blocks.delta, blocks.first, long)
+    high, second = tmmo.sender_corrections(blocks.q[n:], blocks.delta, blocks.first + n, short)
+    return np.uint64(0) - low - (high.astype(np.uint64) << np.uint64(32)), Rows(first, second)
+
+
+def _row_sum(blocks: ReceivedBlocks, choices: Words, message: Rows) -> Words:
+    n = len(message.long)
+    bits = packed_bits.unpack(choices, 2 * n)
+    low = tmmo.receiver_sum(blocks.t[:n], bits[:n], blocks.first, message.long)
+    high = tmmo.receiver_sum(blocks.t[n:], bits[n:], blocks.first + n, message.short)
+    return low + (high.astype(np.uint64) << np.uint64(32))
 
 
 def _batch(bits: int) -> int:
