@@ -55,9 +55,10 @@ def test_comparison_selection_and_logic(shape: tuple[int, ...], seed: int, sourc
             await shares.conjunction(p, low, p.invert(same)),
             await shares.disjunction(p, low, same),
             low ^ same,
+            await shares.choose(p, same, Arithmetic(np.stack((a.half, b.half)), 18)),
         )
 
-    want = (x < y, x == y, np.minimum(x, y), (x < y).astype(int), x < y, x <= y, x <= y)
+    want = (x < y, x == y, np.minimum(x, y), (x < y).astype(int), x < y, x <= y, x <= y, np.stack((x, y)) * (x == y))
     for got, exact in zip(play(program, source=source, seed=seed)[0], want, strict=True):
         assert np.array_equal(got, exact)
 

@@ -2,6 +2,7 @@
 
 from atoll.protocols.shares.functions import divide, exponential, logistic, reciprocal
 from atoll.protocols.shares.logic import (
+    choose,
     conjunction,
     disjunction,
     equal,
@@ -26,6 +27,7 @@ __all__ = [
     "Party",
     "Replicated",
     "Source",
+    "choose",
     "conjunction",
     "disjunction",
     "divide",

@@ -92,6 +92,11 @@ def _bits(x: Parts, y: Parts, n: int) -> Words:
     return packed_bits.unpack(x[0] ^ y[0], n).astype(np.uint64) - x[1]
 
 
+def _choices(x: Parts, y: Parts, n: int) -> Words:
+    r = packed_bits.unpack(x[0] ^ y[0], n).astype(np.uint64)
+    return np.stack((r, r * (x[1] + y[1]))) - x[2]
+
+
 def _masks(x: Parts, y: Parts, n: int) -> Words:
     return packed_bits.one_hot(x[0] + y[0]) ^ x[1]
 
@@ -112,6 +117,7 @@ RECIPES: Mapping[str, Recipe] = {
     "matrices": Recipe(lambda m, k, n: ([(m, k), (k, n), (m, n)], [(m, k), (k, n)]), lambda m, k, n: (m, n), _matrices),
     "ands": Recipe(lambda v, w: ([(v, w), (w,), (v, w)], [(v, w), (w,)]), lambda v, w: (v, w), _ands),
     "bits": Recipe(lambda n: ([(-(-n // 64),), (n,)], [(-(-n // 64),)]), lambda n: (n,), _bits),
+    "choices": Recipe(lambda n: ([(-(-n // 64),), (n,), (2, n)], [(-(-n // 64),), (n,)]), lambda n: (2, n), _choices),
     "masks": Recipe(lambda n: ([(n,), (4, n)], [(n,)]), lambda n: (4, n), _masks),
     "shifts": Recipe(lambda n, bits: ([(n,), (2, n)], [(n,)]), lambda n, bits: (2, n), _shifts),
     "waves": Recipe(lambda n, k, p, f: ([(n,), (2 * k, n)], [(n,)]), lambda n, k, p, f: (2 * k, n), _waves),
@@ -241,6 +247,14 @@ class DealerSource:
     async def bits(self, n: int) -> tuple[Words, Words]:
         plane, words = await self._order("bits", n)
         return plane, words
+
+    async def chosen(self, plane: Words, half: Words, *, opener: Opener) -> Words:
+        """Open e = b ⊕ r and d = x − a; then r·x = r·d + r·a, and b·x is r·x, or x − r·x where e is set."""
+        r, a, known = await self._order("choices", half.size)
+        e, d = await opener.swap_both(plane ^ r, half - a)
+        product = known[0] * d + known[1]
+        out: Words = np.where(packed_bits.unpack(e, half.size).astype(bool), half - product, product)
+        return out
 
     async def digits(self, half: Words, *, sign: bool, opener: Opener) -> Digits:
         """Open c = x + r; x is c − r, so its sign is that of c, of r, and a borrow where c's low bits are below r's."""

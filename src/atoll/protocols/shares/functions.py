@@ -117,8 +117,7 @@ async def exponential(p: Party, x: Arithmetic) -> Arithmetic:
         value = await p.square(value)
     value = await p.truncate(value, _EXP - x.fraction)
     far = await logic.negative(p, p.plus(x, np.full(x.shape, 14.0)))
-    kept = await logic.to_arithmetic(p, p.invert(far))
-    return await p.mul(kept, value)
+    return await logic.choose(p, p.invert(far), value)
 
 
 async def logistic(p: Party, x: Arithmetic) -> Arithmetic:
@@ -138,13 +137,9 @@ async def logistic(p: Party, x: Arithmetic) -> Arithmetic:
     inner = await p.truncate(series, wave.out - f)
     limit = np.full(x.shape, _SPAN)
     ends = joined([p.plus(x, limit).reshape(1, -1), p.plus(-x, limit).reshape(1, -1)])
-    below, above = await _two(p, await logic.negative(p, ends))
-    outside = (below + above).reshape(*x.shape)
-    kept = await p.mul(p.plus(-outside, np.ones(x.shape, np.int64)), inner)
-    step = (above - below).reshape(*x.shape).scaled(1 << (f - 1))  # ± ½ beyond the ends
-    return p.plus(Arithmetic(kept.half + step.half, f), np.full(x.shape, 0.5))
-
-
-async def _two(p: Party, ends: Bits) -> tuple[Arithmetic, Arithmetic]:
-    numbers = await logic.to_arithmetic(p, ends)
-    return numbers[0], numbers[1]
+    beyond = await logic.negative(p, ends)
+    low, high = logic.rows(beyond)
+    numbers = await logic.to_arithmetic(p, beyond)
+    inside = await logic.choose(p, p.invert(low ^ high), inner.reshape(-1))
+    step = (numbers[1] - numbers[0]).scaled(1 << (f - 1))  # ± ½ beyond the ends
+    return p.plus(Arithmetic((inside.half + step.half).reshape(x.shape), f), np.full(x.shape, 0.5))

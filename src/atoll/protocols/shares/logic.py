@@ -59,8 +59,26 @@ async def equal(p: Party, x: Arithmetic, y: Arithmetic) -> Bits:
 
 async def select(p: Party, condition: Bits, x: Arithmetic, y: Arithmetic) -> Arithmetic:
     """Return x where the condition holds and y elsewhere; both have one fraction, exactly."""
-    chosen = await p.mul(await to_arithmetic(p, condition), x - y)
-    return chosen + y
+    return await choose(p, condition, x - y) + y
+
+
+async def choose(p: Party, condition: Bits, x: Arithmetic) -> Arithmetic:
+    """Return x where the condition holds and 0 elsewhere; the condition's shape broadcasts to x's."""
+    p.begin("choose", condition.shape, x.shape)
+    bits = packed_bits.unpack(condition.planes[0], condition.size).reshape(condition.shape)
+    plane = packed_bits.pack(np.broadcast_to(bits, x.shape).reshape(-1))
+    flat = np.ascontiguousarray(x.half).reshape(-1)
+    done = [flat[:0]]
+    for cut in pieces(flat.size):
+        part = plane[cut.start // 64 : -(-cut.stop // 64)]
+        done.append(await p.source.chosen(part, flat[cut], opener=p))
+    return Arithmetic(np.concatenate(done).reshape(x.shape), x.fraction)
+
+
+def rows(bits: Bits) -> list[Bits]:
+    """Return the rows of truth values (k, …) one by one; nothing is sent."""
+    found = packed_bits.unpack(bits.planes[0], bits.size).reshape(bits.shape[0], -1)
+    return [Bits(packed_bits.pack(row[np.newaxis]), bits.shape[1:]) for row in found]
 
 
 async def to_arithmetic(p: Party, bits: Bits) -> Arithmetic:

@@ -1,7 +1,7 @@
 """Order on shares: largest and smallest, sorting, quantiles.  Which values were exchanged stays hidden.
 
 Sorting is Batcher's odd-even merge network: about n·(log2 n)²/4 comparisons in (log2 n)·(log2 n + 1)/2 layers, each
-layer one comparison, one conversion and one product, whatever its width.
+layer one comparison and one choice, whatever its width.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ async def sort(p: Party, keys: Arithmetic, *columns: Arithmetic) -> tuple[Arithm
     rows = joined([Arithmetic(column.half.reshape(1, -1)) for column in (keys, *columns)]).half.copy()
     for low, high in layers(rows.shape[1]):
         first, second = Arithmetic(rows[:, low]), Arithmetic(rows[:, high])
-        wrong = await logic.to_arithmetic(p, await logic.less(p, second[0], first[0]))
-        swapped = (await p.mul(wrong, second - first)).half
+        swapped = (await logic.choose(p, await logic.less(p, second[0], first[0]), second - first)).half
         rows[:, low] += swapped
         rows[:, high] -= swapped
     return tuple(Arithmetic(row, column.fraction) for row, column in zip(rows, (keys, *columns), strict=True))

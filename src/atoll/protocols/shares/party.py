@@ -159,6 +159,13 @@ class Party:
         theirs = await self._exchange(Masked, half)
         return half + theirs if theirs is not None else half
 
+    async def swap_both(self, plane: Words, half: Words) -> tuple[Words, Words]:
+        """Open masked bits and masked words in one message."""
+        mine = np.concatenate((plane, half))
+        theirs = await self._exchange(Masked, mine)
+        other = np.zeros_like(mine) if theirs is None else theirs
+        return plane ^ other[: plane.size], half + other[plane.size :]
+
     async def swap_bits(self, half: Words) -> Words:
         """Open masked words that were shared by XOR."""
         theirs = await self._exchange(Masked, half)

@@ -48,6 +48,9 @@ class Opener(Protocol):
     async def swap(self, half: U64) -> U64:
         """Return the sum of both halves."""
 
+    async def swap_both(self, plane: U64, half: U64) -> tuple[U64, U64]:
+        """Return a plane's two halves added by XOR and other halves summed, from one message."""
+
     @property
     def number(self) -> int:
         """0 or 1: which of the two parties this is."""
@@ -76,6 +79,9 @@ class Source(Protocol):
 
     async def bits(self, n: int) -> tuple[U64, U64]:
         """n random bits, shared twice: by XOR as a plane (w,), and by addition, (n,)."""
+
+    async def chosen(self, plane: U64, half: U64, *, opener: Opener) -> U64:
+        """Return a half of x (n,) where a shared bit, a plane (w,), is set, and of 0 elsewhere."""
 
     async def digits(self, half: U64, *, sign: bool, opener: Opener) -> Digits:
         """Compare hidden digits, such that `less` over all digits, and `top`, give the sign of x (n,).

@@ -124,6 +124,13 @@ class TransferSource:
         cross = await self._balanced(own, lambda x: self._send_product(x, 1), lambda y: self._receive_product(y, 1))
         return plane, own - cross * np.uint64(2)  # r0 ⊕ r1 = r0 + r1 − 2·r0·r1
 
+    async def chosen(self, plane: Words, half: Words, *, opener: Opener) -> Words:
+        """(b + b′ − 2·b·b′)·x for each side's x: its own part, and x·(1 − 2·b) where the other's bit is set."""
+        own = packed_bits.unpack(plane, half.size).astype(np.uint64)
+        sending = self._send_product(half - np.uint64(2) * own * half, 1)
+        mine, theirs = await both(sending, self._receive_product(own, 1))
+        return own * half + mine + theirs
+
     async def digits(self, half: Words, *, sign: bool, opener: Opener) -> Digits:
         """x is negative where its halves' top bits and the carry out of their low 63 bits add up to one."""
         low = np.uint64((1 << 63) - 1 if sign else (1 << 64) - 1)
