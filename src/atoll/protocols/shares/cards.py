@@ -23,9 +23,9 @@ ARITHMETIC = Card(
             "What the program opens to it, and nothing else.",
         ),
     },
-    cost="For each value and party, with a dealer: product 16 bytes, square 8, truncation 8, sign 20, bit to number "
-    "1/8; a matrix product 8·(m·k + k·n). One round each, but 5 for a sign. docs/how-to/compute-on-shares.md has the "
-    "table, with both sources.",
+    cost="For each value and party, with a dealer: product 16 bytes, square 8, truncation 8, sign 14, bit to number "
+    "1/8, choice by a bit 8; a matrix product 8·(m·k + k·n). One round each, but 5 for a sign. "
+    "docs/how-to/compute-on-shares.md has the table, with both sources.",
     fails="ProtocolError where the sites' programs differ (a hash of all operations is in every message), or on a "
     "wrong kind or shape; ContractError where the set-up differs; InputError on numbers that do not fit. Numbers that "
     "outgrow 2^62 on the way wrap silently: nobody sees them.",
@@ -48,7 +48,8 @@ DEALER = Card(
         "party": ("Halves of random numbers.",),
     },
     cost="To party 1 only, for each value: product 8 bytes, square 8, sign 36, truncation 16, bit to number 8, "
-    "logistic function 128; matrix product 8·m·n. To party 0 nothing but its seed. An order is about 100 bytes.",
+    "choice by a bit 16, logistic function 248; matrix product 8·m·n. To party 0 nothing but its "
+    "seed. An order is about 100 bytes.",
     fails="ProtocolError when the parties order different things, or more than 2^26 words at once.",
     assurance="tested",
     notes=(
@@ -69,8 +70,8 @@ TRANSFERS = Card(
         "second": ("Halves of random numbers.",),
     },
     cost="For each value, both directions together: product 128 transfers and 768 bytes, square half of it, sign 94 "
-    "transfers and 64 bytes, truncation 1 and 4, bit to number 1 and 8; matrix product 128·k·min(m, n) transfers "
-    "and 768·m·k·n bytes, which is for small matrices. A transfer is 4 bytes.",
+    "transfers and 64 bytes, truncation 1 and 4, bit to number 1 and 8, choice by a bit 2 and 16; matrix "
+    "product 128·k·min(m, n) transfers and 768·m·k·n bytes, which is for small matrices. A transfer is 4 bytes.",
     fails="ProtocolError on wrong sizes or an index that differs; after a failed call the set-up refuses to go on.",
     assurance="tested",
     notes=("The dealer does the same work for a hundredth of the traffic, if there is a third site to trust.",),
