@@ -7,11 +7,45 @@ choices are the planes of its values.  Each transfer gives one pad of 128 bits u
 import numpy as np
 from numpy.typing import NDArray
 
-from atoll.crypto import tmmo
+from atoll.crypto.aes import FixedKey, blocks
 from atoll.crypto.jit import njit, read_only
+from atoll.crypto.tmmo import FIXED_KEY
 
 U64 = NDArray[np.uint64]
 U32 = NDArray[np.uint32]
+
+
+_CHUNK = 1 << 13
+"""Strings that are hashed together, where nothing else says how many: 128 kB."""
+
+
+class _Pads:
+    """The first words of pads, block 0 of `tmmo`, in room that is used again and stays in the cache."""
+
+    def __init__(self, most: int) -> None:
+        self._pi, self._inner, self._outer = FixedKey(FIXED_KEY), blocks(most), blocks(most)
+
+    def of(self, x: U64, first: int) -> U64:
+        """Return the first words (n,) of the pads of strings (n, 2), which are numbered from `first`."""
+        inner, outer = self._inner[: len(x)], self._outer[: len(x)]
+        self._pi.encrypt_into(np.ascontiguousarray(x), inner)
+        return self._finished(inner, outer, first, len(x))
+
+    def of_both(self, q: U64, delta: U64, first: int) -> tuple[U64, U64]:
+        """Return the first words of the pads of q and of q ⊕ Δ."""
+        n = len(q)
+        inner, outer = self._inner[: 2 * n], self._outer[: 2 * n]
+        _pair(q, delta, outer)
+        self._pi.encrypt_into(outer, inner)
+        words = self._finished(inner, outer, first, n)
+        return words[:n], words[n:]
+
+    def _finished(self, inner: U64, outer: U64, first: int, period: int) -> U64:
+        _number(inner, np.uint64(first), period, outer)
+        self._pi.encrypt_into(outer, outer)
+        words = np.empty(len(inner), np.uint64)
+        _first_words(inner, outer, words)
+        return words
 
 
 def wide_bits(bits: int, ring: int) -> int:
@@ -39,10 +73,9 @@ def multiply_as_sender(q: U64, delta: U64, first: int, x: U64, bits: int, ring: 
     n, wide = len(x), wide_bits(bits, ring)
     half = np.zeros(n, np.uint64)
     long, short = np.empty((wide, n), np.uint64), np.empty((bits - wide, n), np.uint32)
+    pads = _Pads(2 * n)
     for bit in range(bits):
-        rows = slice(bit * n, (bit + 1) * n)
-        zero = tmmo.hash_blocks(q[rows], first + bit * n)
-        one = tmmo.hash_blocks(q[rows] ^ delta, first + bit * n)
+        zero, one = pads.of_both(q[bit * n : (bit + 1) * n], delta, first + bit * n)
         out = long[bit] if bit < wide else short[bit - wide]
         _correct_product(zero, one, x, np.uint64(bit), half, out)
     return half, long, short
@@ -59,11 +92,11 @@ def multiply_as_receiver(t: U64, first: int, y: U64, long: U64, short: U32) -> U
         short: Corrections received, (bits − wide, n).
     """
     n = 64 * y.shape[1]
-    half = np.zeros(n, np.uint64)
+    half, pads = np.zeros(n, np.uint64), _Pads(n)
     for bit in range(len(y)):
-        pads = tmmo.hash_blocks(t[bit * n : (bit + 1) * n], first + bit * n)
+        words = pads.of(t[bit * n : (bit + 1) * n], first + bit * n)
         correction = long[bit] if bit < len(long) else short[bit - len(long)]
-        _add_product(pads, y[bit], read_only(correction), np.uint64(bit), half)
+        _add_product(words, y[bit], read_only(correction), np.uint64(bit), half)
     return half
 
 
@@ -79,7 +112,10 @@ def bits_of_pads(x: U64, first: int, width: int) -> U64:
         (width, w).
     """
     out = np.empty((width, len(x) // 64), np.uint64)
-    _collect(tmmo.hash_blocks(x, first), out)
+    pads = _Pads(min(len(x), _CHUNK))
+    for lo in range(0, len(x), _CHUNK):
+        hi = min(lo + _CHUNK, len(x))
+        _collect(pads.of(x[lo:hi], first + lo), out[:, lo // 64 : hi // 64])
     return out
 
 
@@ -98,12 +134,11 @@ def compare_as_sender(q: U64, delta: U64, first: int, digits: NDArray[np.uint8],
     """
     out = np.empty(digits.shape, np.uint32)
     n = digits.shape[1]
-    zero, one = np.empty((4, n, 2), np.uint64), np.empty((4, n, 2), np.uint64)
+    pads, zero, one = _Pads(2 * n), np.empty((4, n), np.uint64), np.empty((4, n), np.uint64)
     for j in range(len(digits)):
         for i in range(4):
             at = (4 * j + i) * n
-            zero[i] = tmmo.hash_blocks(q[at : at + n], first + at)
-            one[i] = tmmo.hash_blocks(q[at : at + n] ^ delta, first + at)
+            zero[i], one[i] = pads.of_both(q[at : at + n], delta, first + at)
         _mask_tables(zero, one, digits[j], hidden[j], out[j])
     return out
 
@@ -122,24 +157,47 @@ def compare_as_receiver(t: U64, first: int, digits: NDArray[np.uint8], tables: U
     """
     out = np.empty(digits.shape, np.uint8)
     n = digits.shape[1]
+    pads = _Pads(4 * n)
     for j in range(len(digits)):
-        pads = tmmo.hash_blocks(t[4 * j * n : 4 * (j + 1) * n], first + 4 * j * n).reshape(4, n, 2)
-        _read_tables(pads, digits[j], read_only(tables[j]), out[j])
+        words = pads.of(t[4 * j * n : 4 * (j + 1) * n], first + 4 * j * n).reshape(4, n)
+        _read_tables(words, digits[j], read_only(tables[j]), out[j])
     return out
+
+
+@njit
+def _pair(q: U64, delta: U64, out: U64) -> None:
+    n = q.shape[0]
+    for e in range(n):
+        out[e, 0], out[e, 1] = q[e, 0], q[e, 1]
+        out[n + e, 0], out[n + e, 1] = q[e, 0] ^ delta[0], q[e, 1] ^ delta[1]
+
+
+@njit
+def _number(inner: U64, first: np.uint64, period: int, out: U64) -> None:
+    """Write π(x_j) ⊕ j, where the numbers begin anew after each period."""
+    for lo in range(0, inner.shape[0], period):
+        for e in range(period):
+            out[lo + e, 0], out[lo + e, 1] = inner[lo + e, 0] ^ (first + np.uint64(e)), inner[lo + e, 1]
+
+
+@njit
+def _first_words(inner: U64, outer: U64, out: U64) -> None:
+    for e in range(out.size):
+        out[e] = inner[e, 0] ^ outer[e, 0]
 
 
 @njit
 def _correct_product(zero: U64, one: U64, x: U64, bit: np.uint64, half: U64, out: U64 | U32) -> None:
     for e in range(x.size):
-        half[e] -= zero[e, 0] << bit
-        out[e] = zero[e, 0] - one[e, 0] + x[e]
+        half[e] -= zero[e] << bit
+        out[e] = zero[e] - one[e] + x[e]
 
 
 @njit
 def _add_product(pads: U64, choices: U64, corrections: U64 | U32, bit: np.uint64, half: U64) -> None:
     for e in range(half.size):
         chosen = np.uint64(0) - ((choices[e >> 6] >> np.uint64(e & 63)) & np.uint64(1))
-        half[e] += (pads[e, 0] + (np.uint64(corrections[e]) & chosen)) << bit
+        half[e] += (pads[e] + (np.uint64(corrections[e]) & chosen)) << bit
 
 
 @njit
@@ -148,7 +206,7 @@ def _collect(pads: U64, out: U64) -> None:
         for b in range(out.shape[0]):
             word = np.uint64(0)
             for i in range(64):
-                word |= ((pads[64 * v + i, 0] >> np.uint64(b)) & np.uint64(1)) << np.uint64(i)
+                word |= ((pads[64 * v + i] >> np.uint64(b)) & np.uint64(1)) << np.uint64(i)
             out[b, v] = word
 
 
@@ -160,17 +218,17 @@ def _mask_tables(zero: U64, one: U64, digits: NDArray[np.uint8], hidden: NDArray
         word = ((np.uint64(1) << (np.uint64(2) * u)) - np.uint64(1)) & np.uint64(0x55555555)
         word |= np.uint64(2) << (np.uint64(2) * u)
         word ^= np.uint64(hidden[e]) * np.uint64(0x55555555)
-        word ^= (zero[0, e, 0] & np.uint64(0x33333333)) ^ (one[0, e, 0] & np.uint64(0xCCCCCCCC))
-        word ^= (zero[1, e, 0] & np.uint64(0x0F0F0F0F)) ^ (one[1, e, 0] & np.uint64(0xF0F0F0F0))
-        word ^= (zero[2, e, 0] & np.uint64(0x00FF00FF)) ^ (one[2, e, 0] & np.uint64(0xFF00FF00))
-        word ^= (zero[3, e, 0] & np.uint64(0x0000FFFF)) ^ (one[3, e, 0] & np.uint64(0xFFFF0000))
+        word ^= (zero[0, e] & np.uint64(0x33333333)) ^ (one[0, e] & np.uint64(0xCCCCCCCC))
+        word ^= (zero[1, e] & np.uint64(0x0F0F0F0F)) ^ (one[1, e] & np.uint64(0xF0F0F0F0))
+        word ^= (zero[2, e] & np.uint64(0x00FF00FF)) ^ (one[2, e] & np.uint64(0xFF00FF00))
+        word ^= (zero[3, e] & np.uint64(0x0000FFFF)) ^ (one[3, e] & np.uint64(0xFFFF0000))
         out[e] = np.uint32(word)
 
 
 @njit
 def _read_tables(pads: U64, digits: NDArray[np.uint8], tables: U32, out: NDArray[np.uint8]) -> None:
     for e in range(out.size):
-        word = np.uint64(tables[e]) ^ pads[0, e, 0] ^ pads[1, e, 0] ^ pads[2, e, 0] ^ pads[3, e, 0]
+        word = np.uint64(tables[e]) ^ pads[0, e] ^ pads[1, e] ^ pads[2, e] ^ pads[3, e]
         out[e] = np.uint8((word >> (np.uint64(2) * np.uint64(digits[e]))) & np.uint64(3))
 
 
