@@ -244,9 +244,12 @@ def test_arrays_larger_than_a_piece_are_put_together_again(monkeypatch: pytest.M
 
     async def program(p: Party) -> Any:
         a, b = await shared(p, x, y)
-        return await p.open(await p.mul(a, b), await p.square(a), await logic.less(p, a[:300], b[:300]))
+        below = await logic.less(p, a[:300], b[:300])
+        back = await logic.from_bits(p, await logic.to_bits(p, a[:300]))
+        return await p.open(await p.mul(a, b), await p.square(a), below, Arithmetic(back.half, 18))
 
-    product, square, below = play(program)[0]
+    product, square, below, back = play(program)[0]
+    assert np.array_equal(back, x[:300])
     assert np.abs(product - x * y).max() <= UNIT * (1 + 1e-9)
     assert np.abs(square - x * x).max() <= UNIT * (1 + 1e-9)
     assert np.array_equal(below, (x < y)[:300])

@@ -123,8 +123,12 @@ async def from_bits(p: Party, bits: Bits, weights: list[int] | None = None) -> A
     k, w = bits.planes.shape
     p.begin("from bits", bits.planes.shape)
     factors = np.array([v % (1 << 64) for v in weights or [1 << i for i in range(k)]], np.uint64)
-    ones = (await _numbers(p, bits.planes.reshape(-1), 64 * k * w)).reshape(k, 64 * w)
-    return Arithmetic((factors[:, np.newaxis] * ones).sum(axis=0, dtype=np.uint64)[: bits.size].reshape(bits.shape))
+    out = np.empty(64 * w, np.uint64)
+    for cut in pieces(w, max(1, _PIECE // (64 * k))):
+        part = bits.planes[:, cut]
+        ones = (await _numbers(p, part.reshape(-1), 64 * part.size)).reshape(k, -1)
+        out[64 * cut.start : 64 * cut.stop] = (factors[:, np.newaxis] * ones).sum(axis=0, dtype=np.uint64)
+    return Arithmetic(out[: bits.size].reshape(bits.shape))
 
 
 async def _numbers(p: Party, plane: Words, n: int) -> Words:
