@@ -68,7 +68,7 @@ def multiply_as_sender(q: U64, delta: U64, first: int, x: U64, bits: int, ring: 
         The sender's half (n,), and what it sends: corrections (wide, n) and (bits − wide, n).
 
     Source:
-        Gilboa, CRYPTO 1999, section 4; with correlated transfers as in Demmler, Schneider and Zohner, NDSS 2015.
+        Gilboa, CRYPTO 1999; with correlated transfers as in Demmler, Schneider and Zohner, NDSS 2015.
     """
     n, wide = len(x), wide_bits(bits, ring)
     half = np.zeros(n, np.uint64)

@@ -42,11 +42,11 @@ def _add_product(a: U64, b: U64, out: U64) -> None:
 @njit
 def _tiles(a: U64, b: U64, out: U64) -> None:
     m, k, n = a.shape[0], a.shape[1], b.shape[1]
-    for j in range(0, n, 512):
-        last = min(j + 512, n)
-        for t in range(0, k, 128):
+    for j in range(0, n, _COLUMNS):
+        last = min(j + _COLUMNS, n)
+        for t in range(0, k, _ROWS):
             for i in range(0, m, 4):
-                for s in range(t, min(t + 128, k), 4):
+                for s in range(t, min(t + _ROWS, k), 4):
                     _four(a[i : i + 4, s : s + 4], b[s : s + 4, j:last], out[i : i + 4, j:last])
 
 

@@ -7,7 +7,7 @@ from atoll.core.protocol import Card
 ARITHMETIC = Card(
     source="Products: Beaver, CRYPTO 1991. Comparison: digits of 4 bits joined in a tree (Garay, Schoenmakers and "
     "Villegas, PKC 2007; leaves as in Rathee et al., CrypTFlow2, ACM CCS 2020). Truncation: Escudero et al., CRYPTO "
-    "2020, with a dealer; CrypTFlow2, section 5, with transfers. Adder: Sklansky 1960. Sorting: Batcher 1968.",
+    "2020, with a dealer; CrypTFlow2, with transfers. Adder: Sklansky 1960. Sorting: Batcher 1968.",
     security="Semi-honest, two parties. Halves and masked words are uniform, so the online part is perfect; the whole "
     "is as good as its source: `triple-dealer` (a third site that must not collude with a party) or "
     "`transfer-randomness` (no third site, computational).",
@@ -61,7 +61,7 @@ DEALER = Card(
 
 TRANSFERS = Card(
     source="Products: Gilboa, CRYPTO 1999. Bits: Asharov, Lindell, Schneider and Zohner, ACM CCS 2013. Comparison of "
-    "digits and truncation: CrypTFlow2, ACM CCS 2020, sections 3 and 5. Transfers: `compact-transfer`.",
+    "digits and truncation: CrypTFlow2, ACM CCS 2020. Transfers: `compact-transfer`.",
     security="Semi-honest, two parties and nobody else; computational, 128 bits, as the transfers are. Pads by fixed-"
     "key AES (TMMO).",
     inputs="Both: nothing but what is wanted next, and of which size.",

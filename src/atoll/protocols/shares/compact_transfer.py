@@ -212,7 +212,7 @@ PROTOCOL = Protocol(
     version=1,
     title="Correlated oblivious transfer with 4 bytes for each transfer",
     card=Card(
-        source="Roy, SoftSpokenOT, CRYPTO 2022 (eprint 2022/192), sections 3 and 4, with fields of 2^4; punctured "
+        source="Roy, SoftSpokenOT, CRYPTO 2022 (eprint 2022/192), with fields of 2^4; punctured "
         "trees as of `silent-vole`, from 128 transfers of `oblivious-transfer`.",
         security="Semi-honest, computational, 128 bits: fixed-key AES in punctured trees, AES-128 in counter mode for "
         "the leaves, and the base transfers.",

@@ -270,7 +270,7 @@ class DealerSource:
         """Open c = y + r for y = x + 2^62 ≥ 0; then y = c − r, of which the high bits follow from those of c and r.
 
         Source:
-            Escudero, Ghosh, Keller, Rachuri and Scholl, CRYPTO 2020 (eprint 2020/338), section 5.1.
+            Escudero, Ghosh, Keller, Rachuri and Scholl, CRYPTO 2020 (eprint 2020/338).
         """
         offset = np.uint64(1 << 62)
         r, high = await self._order("shifts", half.size, bits)

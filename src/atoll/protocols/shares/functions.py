@@ -45,7 +45,7 @@ async def divide(p: Party, x: Arithmetic, y: Arithmetic) -> Arithmetic:
         Quotients with fraction f, off by at most 2^-18 of the quotient plus 3·2^-f.
 
     Source:
-        Catrina and Saxena, Financial Cryptography 2010, section 4.
+        Catrina and Saxena, Financial Cryptography 2010.
     """
     f = y.fraction
     if x.shape != y.shape or x.fraction != f:
@@ -126,7 +126,7 @@ async def logistic(p: Party, x: Arithmetic) -> Arithmetic:
     An odd Fourier series of period 32 within ±8, from one masked opening, and 0 or 1 beyond.
 
     Source:
-        The idea of a series from one opening: Lu et al., "Squirrel", USENIX Security 2023, section 4.3.
+        The idea of a series from one opening: Lu et al., "Squirrel", USENIX Security 2023.
     """
     f = x.fraction
     wave = Wave(WEIGHTS, 5 + f)
