@@ -14,6 +14,7 @@ NAMES = (
     "psi_circuit",
     "lookup",
     "statistics",
+    "shares",
     "garbled",
     "product",
     "trees",
