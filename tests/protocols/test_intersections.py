@@ -81,6 +81,10 @@ def test_one_failing_sender_ends_the_star(choice: str) -> None:
     chosen: Any = import_module(INTERSECTIONS[choice])
 
     async def hostile(peer: Any) -> None:
+        if choice == "vole":
+            await peer.recv(chosen.Start)
+            await peer.send(chosen.Count(-1, True))
+            return
         opening = await peer.recv(chosen.Opening)
         fields = {name: getattr(opening, name) for name in opening.__struct_fields__}
         await peer.send(chosen.Opening(**{**fields, "size": -1}))

@@ -59,12 +59,12 @@ class Lines:
 
     Args:
         site: this site's name, in front of each line.
-        stream: where to write.
+        stream: where to write; standard error if left out.
         every: seconds between lines of one piece of work.
     """
 
-    def __init__(self, site: str, stream: TextIO = sys.stderr, every: float = 5.0) -> None:
-        self.site, self.stream, self.every = site, stream, every
+    def __init__(self, site: str, stream: TextIO | None = None, every: float = 5.0) -> None:
+        self.site, self.stream, self.every = site, stream or sys.stderr, every
         self.rate, self.spoken = Rate(), time.monotonic()
 
     def say(self, text: str) -> None:
