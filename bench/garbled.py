@@ -88,7 +88,7 @@ def peer(name: str, *requirements: str, options: Sequence[str] = ()) -> tuple[di
         environment = peer_environment(name, requirements)
     except PeerUnavailable as error:
         return {}, str(error)
-    return environment.run("bench/garbled_peer.py", name, *options).value, ""
+    return environment.run("bench/peers/garbled.py", name, *options).value, ""
 
 
 def blocks_per_second() -> float:
