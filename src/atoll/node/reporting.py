@@ -276,18 +276,19 @@ def _disclosures(work: Work) -> tuple[Disclosure, ...]:
     found = []
     for name, part in sorted(work.job.sites.items(), key=lambda item: (item[0] != work.job.hub, item[0])):
         told = [p.card.reveals[key] for p in protocols for key in KEYS[part.role] if key in p.card.reveals]
-        sentences = [_plain(sentence) for card in told for sentence in card if sentence != "Nothing."]
+        sentences = [_plain(sentence, work) for card in told for sentence in card if sentence != "Nothing."]
         hidden = [sentence.removeprefix("Not: ") for sentence in sentences if sentence.startswith("Not: ")]
         learned = [sentence for sentence in sentences if not sentence.startswith("Not: ")]
         found.append(disclosure(name, ROLES[part.role], [learned], hidden))
     return tuple(found)
 
 
-def _plain(sentence: str) -> str:
+def _plain(sentence: str, work: Work) -> str:
     """Call the roles of a small protocol what they are called in the job."""
+    hub, other = work.job.sites[work.job.hub].role, work.job.sites[work.job.partners[0]].role
     for role, here in ROLE_WORDS.items():
         sentence = sentence.replace(role, here)
-    return sentence
+    return sentence.replace("label holder", ROLES[hub]).replace("feature holder", ROLES[other])
 
 
 def _leakage(work: Work) -> tuple[Leakage, ...]:
