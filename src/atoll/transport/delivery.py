@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ from atoll.core.message import HEADER_LIMIT
 
 ALIGN = 16
 """Payloads start at a multiple of this within a unit, so that arrays can be used where they arrived."""
+
+SOON = 0.0004
+"""Seconds that a side which has just sent a small message looks for the answer without going to sleep."""
 
 AT_ONCE = 1 << 16
 """Messages up to so many bytes do not wait for the writer's turn when the connection is idle."""
@@ -150,6 +154,7 @@ class SteadyLink:
         self._sent = self._confirmed = self._held = self._untold = self._unacked = 0
         self._ack_due, self._credit_due, self._last_words = False, set[str](), b""
         self._running: list[asyncio.Task[None]] = []
+        self._asked = False
         self._pipe: Pipe | None = None
         self._writing = asyncio.Lock()
         self._timer = asyncio.get_running_loop().call_later(join_within, self._never_joined, join_within)
@@ -174,6 +179,7 @@ class SteadyLink:
                 if not small:
                     self._wake.set()
             line.cut = False
+        self._asked = small
         if small and not await self._written_at_once():
             self._wake.set()
 
@@ -454,6 +460,7 @@ class SteadyLink:
             if self.peer_ended:
                 raise ConnectionLost(f"{self.peer} has closed the link")
             line.arrived.clear()
+            await self._soon(line)
             await line.arrived.wait()
         header, size, data, cost = line.units.popleft()
         line.held, self._held = line.held - cost, self._held - cost
@@ -465,6 +472,14 @@ class SteadyLink:
             self._credit_due.update(name for name, line in self._streams.items() if line.taken > line.told)
             self._wake.set()
         return header, size, data
+
+    async def _soon(self, line: _Stream) -> None:
+        """Look for the answer to a small message without going to sleep: waking up takes longer than such an answer."""
+        if not self._asked:
+            return
+        self._asked, until = False, time.monotonic() + SOON
+        while not line.arrived.is_set() and time.monotonic() < until:
+            await asyncio.sleep(0)
 
     def _credited(self, line: _Stream, taken: int) -> None:
         if taken > line.sent:
