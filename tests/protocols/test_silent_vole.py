@@ -140,4 +140,4 @@ def test_a_set_up_serves_one_vector_after_the_other_only() -> None:
 
     a, b = memory_pair(timeout=2.0)
     with pytest.raises(RuntimeError, match="in use"):
-        run_pair(receive(a, 10, 1, seeded_rng(1)), twice(b))
+        run_pair(ot.setup_receiver(a, rng=seeded_rng(1)), twice(b))  # so the first waits while the second begins

@@ -60,6 +60,11 @@ ROLE_WORDS = {
     "number ny of": "number of",
     "number nx of": "number of",
     "number n of": "number of",
+    "number n_i of": "number of",
+    "the hub": "the label holder",
+    "every partner's": "every feature holder's",
+    "all partners": "all feature holders",
+    "other partners": "other feature holders",
 }
 """Words of the intersection's card, and what they mean in a job."""
 
