@@ -241,6 +241,18 @@ def test_an_alignment_that_differs_by_few_ids_from_an_earlier_one_is_noticed(sit
     assert "Whoever has both results" not in reports["bank"]
 
 
+def test_cheating_is_noticed_where_the_job_asks_for_it(sites: Sites) -> None:
+    job = document()
+    job["steps"][0]["security"] = "malicious"
+    assert both_in_process(sites, job) == {"bank": None, "shop": None}
+    (done,) = sites.home("shop").finished()
+    assert "transfer_check" in sites.home("shop").result(done).path("audit.jsonl").read_text()
+    job["steps"][0]["protocol"] = "ecdh"
+    for end in both_in_process(sites, job).values():
+        assert isinstance(end, AtollError)
+        assert "notices cheating between two sites" in end.what
+
+
 def test_ids_are_compared_in_their_canonical_form(sites: Sites) -> None:
     sites.write("shop", [line.replace("C0", " c0") for line in tables()["shop"]])
     job = document()

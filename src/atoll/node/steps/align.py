@@ -41,12 +41,15 @@ class Align(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
             `kkrt`, an independent second way; `blind-rsa` and `salted-hash`, weak ones that need every site's consent.
         minimum: fewest common rows; with less the job ends, for small groups say something of single persons.
         kinds: how each id column is written: `text`, `caseless`, `email`, `phone` or `resident`; text if left out.
+        security: what the other site may be: `semi-honest`, or `malicious` for two sites with `vole`, which then notice
+            when the other cheats.
         pad_to: each site tells the number of its ids rounded up to a multiple of this, by ids that nobody has.
     """
 
     protocol: Intersection = "vole"
     minimum: Annotated[int, msgspec.Meta(ge=1)] = 100
     kinds: tuple[Kind, ...] = ()
+    security: Literal["semi-honest", "malicious"] = "semi-honest"
     pad_to: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 1
 
 
@@ -75,11 +78,17 @@ class AlignStep(Step[Align]):
         return import_module(INTERSECTIONS[self.params.protocol])
 
     def check(self, work: Work) -> None:
-        """Refuse ids that are missing or stand twice.
+        """Refuse ids that are missing or stand twice, and a form of alignment that does not notice cheating.
 
         Raises:
-            InputError: with their number.
+            InputError: with the number of ids.
         """
+        if self.params.security == "malicious" and (self.params.protocol != "vole" or self.partners > 1):
+            raise InputError(
+                "alignment notices cheating between two sites with `protocol: vole` only",
+                step=self.name,
+                cure="Choose that, or `security: semi-honest`.",
+            )
         work.state["keys"] = usable_keys(work, self.name, self.params.kinds)
 
     async def run(self, session: Session, work: Work) -> str:
@@ -120,17 +129,18 @@ class AlignStep(Step[Align]):
         """Compare the hub's ids with those of each partner: the hub learns every pair's common ids."""
         from atoll.protocols import intersection_result as result
 
-        chosen, told = self._intersection(), partial(session.progress, "ids")
+        chosen = self._intersection()
+        options: dict[str, Any] = {"context": context, "progress": partial(session.progress, "ids")}
+        if self.params.security != "semi-honest":
+            options["security"] = self.params.security
         if not work.labels:
             hub = session.peers[work.job.hub].sub("align")
-            shuffled = await chosen.sender(hub, keys, rng=work.rng.spawn(), context=context, progress=told)
+            shuffled = await chosen.sender(hub, keys, rng=work.rng.spawn(), **options)
             rows = await result.learn(hub, shuffled.order)
             self._refuse_few(len(rows), {})
             return rows
         peers = {name: channel.sub("align") for name, channel in session.peers.items()}
-        found: dict[str, Any] = await chosen.receive_from_all(
-            peers, keys, rng=work.rng.spawn(), context=context, progress=told
-        )
+        found: dict[str, Any] = await chosen.receive_from_all(peers, keys, rng=work.rng.spawn(), **options)
         rows, places = result.common_rows(list(found.values()), work.rng)
         pairs = {name: len(match.mine) for name, match in found.items()}
         work.report["overlaps"] = pairs
