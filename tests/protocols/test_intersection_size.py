@@ -11,6 +11,7 @@ from atoll.core.channel import Channel
 from atoll.core.errors import InputError, ProtocolError
 from atoll.crypto import ristretto
 from atoll.crypto.random import Rng
+from atoll.protocols import intersection_result
 from atoll.protocols import intersection_size as size
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
@@ -76,7 +77,7 @@ def linked(x: list[bytes], y: list[bytes], transcript: list[Any], a: bytes, orde
     """What a receiver finds that takes the doubled tags for answers in its own order: its ids that match, it thinks."""
     own = np.concatenate([np.frombuffer(f.payload, np.uint8) for f in transcript if f.kind.endswith(".Own")])
     points = ristretto.multiply(own.reshape(-1, 32), a)
-    width = size._tag_bytes(len(x), len(y))
+    width = intersection_result.tag_bytes(len(x), len(y))
     theirs = {point[1 : 1 + width].tobytes() for point in points}
     doubled = next(np.frombuffer(f.payload, np.uint8) for f in transcript if f.kind.endswith(".Doubled"))
     return [x[order[i]] for i, tag in enumerate(doubled.reshape(-1, width)) if tag.tobytes() in theirs]

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -97,39 +98,25 @@ async def receiver(
         InputError: An id stands twice in `ids`.
         ProtocolError: As the card says.
     """
-    intersection_result.refuse_repeated(len(ids) - len(set(ids)), len(ids))
+    intersection_result.refuse_duplicates(ids)
     domain, nx = context_hash(context), len(ids)
     await peer.send(Opening(nx, domain))  # (1)
     ny = _checked(await peer.recv(Opening), domain, largest)  # (1)
     modulus = (await peer.recv(Modulus, n=(KEY_BITS // 8,))).n  # (2)
     key, width = _Public(domain, _checked_modulus(peer, modulus)), intersection_result.tag_bytes(nx, ny)
     mine, theirs = np.empty((nx, width), np.uint8), np.empty((ny, width), np.uint8)
-    for now in _rounds(nx, ny):
-        x, y = _cut(now, nx), _cut(now, ny)
+    for x, y in intersection_result.rounds(nx, ny, ROUND):
         hashed, factors, blinded = await offload(_blind, key, ids[x], rng)
         await peer.send(Blinded(blinded))  # (3)
         signed = (await peer.recv(Signed, numbers=blinded.shape)).numbers  # (4)
         mine[x] = await offload(_open, key, peer.peer, hashed, factors, signed, width)
         theirs[y] = (await peer.recv(Tags, tags=(y.stop - y.start, width))).tags  # (5)
-        progress(min(now.stop, max(nx, ny)), max(nx, ny))
+        progress(max(x.stop, y.stop), max(nx, ny))
     return await offload(intersection_result.match_tags, mine, theirs)
 
 
-async def receive_from_all(
-    peers: Mapping[str, Channel],
-    ids: Sequence[bytes],
-    *,
-    rng: Rng,
-    context: Sequence[str] = (),
-    largest: int = LARGEST,
-    progress: Progress = lambda done, total: None,
-) -> dict[str, Matches]:
-    """Be the receiver towards several senders at once, each in a run of its own; arguments as of `receiver`."""
-    return await intersection_result.receive_from_each(
-        lambda peer, told: receiver(peer, ids, rng=rng.spawn(), context=context, largest=largest, progress=told),
-        peers,
-        progress,
-    )
+receive_from_all = partial(intersection_result.receive_separately, receiver)
+"""Be the receiver towards several senders at once, each in a run of its own; arguments as of `receiver`."""
 
 
 async def sender(
@@ -150,19 +137,18 @@ async def sender(
         InputError: An id stands twice in `ids`.
         ProtocolError: As the card says.
     """
-    intersection_result.refuse_repeated(len(ids) - len(set(ids)), len(ids))
+    intersection_result.refuse_duplicates(ids)
     domain, ny = context_hash(context), len(ids)
     nx = _checked(await peer.recv(Opening), domain, largest)  # (1)
     await peer.send(Opening(ny, domain))  # (1)
     secret = await offload(_fresh_key)
     key, width, order = _Public(domain, secret.n), intersection_result.tag_bytes(nx, ny), rng.permutation(ny)
     await peer.send(Modulus(_numbers([secret.n])[0]))  # (2)
-    for now in _rounds(nx, ny):
-        x, y = _cut(now, nx), _cut(now, ny)
+    for x, y in intersection_result.rounds(nx, ny, ROUND):
         blinded = (await peer.recv(Blinded, numbers=(x.stop - x.start, KEY_BITS // 8))).numbers  # (3)
         await peer.send(Signed(await offload(_sign, secret, peer.peer, blinded)))  # (4)
         await peer.send(Tags(await offload(_own_tags, key, secret, [ids[i] for i in order[y]], width)))  # (5)
-        progress(min(now.stop, max(nx, ny)), max(nx, ny))
+        progress(max(x.stop, y.stop), max(nx, ny))
     return Shuffled(order)
 
 
@@ -264,15 +250,6 @@ def _numbers(numbers: Sequence[int]) -> Bytes:
 
 def _rows(texts: Sequence[bytes], width: int) -> Bytes:
     return np.frombuffer(b"".join(texts), np.uint8).reshape(len(texts), width)
-
-
-def _rounds(nx: int, ny: int) -> list[slice]:
-    """Cut the longer list into rounds; there is at least one, so that every run has the same messages."""
-    return [slice(lo, lo + ROUND) for lo in range(0, max(nx, ny, 1), ROUND)]
-
-
-def _cut(now: slice, n: int) -> slice:
-    return slice(min(now.start, n), min(now.stop, n))
 
 
 def _checked(opening: Opening, domain: bytes, largest: int) -> int:

@@ -133,16 +133,15 @@ class _Blinded:
     """The receiver's ids in shuffled order, hashed and masked as rounds ask for them."""
 
     def __init__(self, ids: Sequence[bytes], rng: Rng, domain: bytes) -> None:
-        _refuse_duplicates(ids)
+        intersection_result.refuse_duplicates(ids)
         self.ids, self.domain = ids, domain
         self.a, self.order = ristretto.random_scalar(rng), rng.permutation(len(ids))
         self._points = np.empty((len(ids), 32), np.uint8)
         self._ready = 0
         self._turn = asyncio.Lock()
 
-    async def points(self, now: slice) -> NDArray[np.uint8]:
+    async def points(self, part: slice) -> NDArray[np.uint8]:
         """Return a·H(x) of one round, (up to ROUND, 32); rounds are asked for in order."""
-        part = _cut(now, len(self.ids))
         async with self._turn:
             if self._ready < part.stop:
                 self._points[part] = await offload(_mask, self.ids, self.order, part, self.domain, self.a)
@@ -154,18 +153,17 @@ async def _receive(peer: Channel, own: _Blinded, largest: int, progress: Progres
     nx = len(own.ids)
     await peer.send(Opening(nx, own.domain))  # (1)
     ny = _checked(await peer.recv(Opening), own.domain, largest)  # (1)
-    width, rounds = _tag_bytes(nx, ny), _rounds(nx, ny)
+    width, rounds = _tag_bytes(nx, ny), intersection_result.rounds(nx, ny, ROUND)
     x, y = np.zeros((nx, 2), np.uint64), np.zeros((ny, 2), np.uint64)
-    masked = await own.points(rounds[0])
-    for now, later in zip(rounds, [*rounds[1:], None], strict=True):
+    masked = await own.points(rounds[0][0])
+    for (mine, theirs), later in zip(rounds, [*rounds[1:], None], strict=True):
         await peer.send(Masked(masked))  # (2)
         if later is not None:
-            masked = await own.points(later)
-        mine, theirs = _cut(now, nx), _cut(now, ny)
+            masked = await own.points(later[0])
         points = (await peer.recv(Own, points=(_size(theirs), 32))).points  # (3)
         y[theirs] = await offload(_double, points, own.a, width, theirs.start)
         x[mine] = as_words((await peer.recv(Doubled, tags=(_size(mine), width))).tags)  # (4)
-        progress(min(now.stop, max(nx, ny)), max(nx, ny))
+        progress(max(mine.stop, theirs.stop), max(nx, ny))
     places, theirs_at = await offload(_join, x, y)
     mine_at = own.order[places]
     by_row = np.argsort(mine_at)
@@ -190,23 +188,22 @@ async def sender(
         InputError: An id stands twice in `ids`.
         ProtocolError: As the card says.
     """
-    _refuse_duplicates(ids)
+    intersection_result.refuse_duplicates(ids)
     b, order = ristretto.random_scalar(rng), rng.permutation(len(ids))
     domain = _domain(context)
     nx = _checked(await peer.recv(Opening), domain, largest)  # (1)
     await peer.send(Opening(len(ids), domain))  # (1)
-    width, rounds = _tag_bytes(nx, len(ids)), _rounds(nx, len(ids))
+    width, rounds = _tag_bytes(nx, len(ids)), intersection_result.rounds(nx, len(ids), ROUND)
     x = np.zeros((nx, 2), np.uint64)
-    for now in rounds:
-        points = await offload(_mask, ids, order, now, domain, b)
-        theirs = _cut(now, nx)
+    for theirs, mine in rounds:
+        points = await offload(_mask, ids, order, mine, domain, b)
         masked = await peer.recv(Masked, points=(_size(theirs), 32))  # (2)
         await peer.send(Own(points))  # (3)
         x[theirs] = await offload(_double, masked.points, b, width, theirs.start)
-        if now == rounds[-1]:
+        if (theirs, mine) == rounds[-1]:
             await offload(_refuse_repeated, x)
         await peer.send(Doubled(as_bytes(x[theirs], width)))  # (4)
-        progress(min(now.stop, max(nx, len(ids))), max(nx, len(ids)))
+        progress(max(theirs.stop, mine.stop), max(nx, len(ids)))
     return Shuffled(order)
 
 
@@ -215,21 +212,8 @@ def _domain(context: Sequence[str]) -> bytes:
     return b"atoll/ecdh-intersection/v1/" + context_hash(context)
 
 
-def _refuse_duplicates(ids: Sequence[bytes]) -> None:
-    intersection_result.refuse_repeated(len(ids) - len(set(ids)), len(ids))
-
-
 def _checked(opening: Opening, domain: bytes, largest: int) -> int:
     return intersection_result.checked_size(opening.size, opening.context, domain, largest)
-
-
-def _rounds(nx: int, ny: int) -> list[slice]:
-    """Cut the longer list into rounds; there is at least one, so that every run has the same messages."""
-    return [slice(lo, lo + ROUND) for lo in range(0, max(nx, ny, 1), ROUND)]
-
-
-def _cut(now: slice, n: int) -> slice:
-    return slice(min(now.start, n), min(now.stop, n))
 
 
 def _size(part: slice) -> int:

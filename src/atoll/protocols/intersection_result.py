@@ -132,6 +132,32 @@ async def receive_from_each(
             task.cancel()
 
 
+async def receive_separately(
+    receiver: Callable[..., Coroutine[Any, Any, Matches]],
+    peers: Mapping[str, Channel],
+    ids: Any,
+    *,
+    rng: Rng,
+    progress: Progress = lambda done, total: None,
+    **options: Any,
+) -> dict[str, Matches]:
+    """Be the receiver towards several senders at once, each in a run of its own, with its own randomness.
+
+    Args:
+        receiver: The role of a protocol.
+        peers: Channels by name; each sender runs the protocol's `sender`.
+        ids: As of `receiver`, and so are the rest.
+
+    Returns:
+        The matches with each sender, by name.
+    """
+
+    def receive(peer: Channel, told: Progress) -> Coroutine[Any, Any, Matches]:
+        return receiver(peer, ids, rng=rng.spawn(), progress=told, **options)
+
+    return await receive_from_each(receive, peers, progress)
+
+
 def checked_size(size: int, context: bytes, expected: bytes, largest: int) -> int:
     """Return the size that a peer announces, if the sites mean the same job and it is not too large.
 
@@ -158,9 +184,21 @@ def refuse_repeated(repeated: int, total: int) -> None:
         )
 
 
-def tag_bytes(nx: int, ny: int) -> int:
-    """Return how long tags are, so that two ids have the same one with probability below 2^-40: 10 to 16 bytes."""
-    return min(16, max(10, math.ceil((40 + math.log2(max(nx, 1)) + math.log2(max(ny, 1))) / 8)))
+def refuse_duplicates(ids: Sequence[bytes]) -> None:
+    """Refuse own ids of which some stand twice; errors as of `refuse_repeated`."""
+    refuse_repeated(len(ids) - len(set(ids)), len(ids))
+
+
+def tag_bytes(nx: int, ny: int, runs: int = 1) -> int:
+    """Return how long tags are, so that in no run two ids have the same but with probability 2^-40: 10 to 16 bytes."""
+    bits = 40 + math.log2(max(nx, 1)) + math.log2(max(ny, 1)) + math.log2(runs)
+    return min(16, max(10, math.ceil(bits / 8)))
+
+
+def rounds(nx: int, ny: int, size: int) -> list[tuple[slice, slice]]:
+    """Cut both lists into rounds of `size`; there is at least one, so that every run has the same messages."""
+    starts = range(0, max(nx, ny, 1), size)
+    return [(slice(min(lo, nx), min(lo + size, nx)), slice(min(lo, ny), min(lo + size, ny))) for lo in starts]
 
 
 def as_words(tags: Tags) -> Words:

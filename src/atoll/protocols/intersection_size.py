@@ -9,21 +9,21 @@ counts equal T(a·b·H(y)) and T(b·a·H(x))                   (5) is told the n
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
-from atoll.core.errors import InputError, ProtocolError
+from atoll.core.errors import ProtocolError
 from atoll.core.message import U8, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto import item_hash, ristretto
 from atoll.crypto.random import Rng
-from atoll.protocols.intersection_result import context_hash
+from atoll.protocols import intersection_result
+from atoll.protocols.intersection_result import Progress, as_words, context_hash
 
 ROUND = 8192
 """Items of each site in one round; both sites work while a round is on its way."""
@@ -31,7 +31,6 @@ ROUND = 8192
 LARGEST = 1 << 24
 """Most ids of one site, unless the caller allows more."""
 
-Progress = Callable[[int, int], None]
 Bytes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 
@@ -130,12 +129,13 @@ async def match(
 ) -> Counted:
     """Be the receiver up to the number; arguments and errors as `receiver`."""
     nx, domain = len(ids), _domain(context)
-    _refuse_duplicates(ids)
+    intersection_result.refuse_duplicates(ids)
     await peer.send(Opening(nx, domain))  # (1)
     ny = _checked(await peer.recv(Opening), domain, largest)  # (1)
-    a, order, width = ristretto.random_scalar(rng), rng.permutation(nx), _tag_bytes(nx, ny)
+    width = intersection_result.tag_bytes(nx, ny)
+    a, order = ristretto.random_scalar(rng), rng.permutation(nx)
     y = np.empty((ny, width), np.uint8)
-    for mine, theirs in _rounds(nx, ny):
+    for mine, theirs in intersection_result.rounds(nx, ny, ROUND):
         await peer.send(Masked(await offload(_mask, ids, order[mine], domain, a)))  # (2)
         points = (await peer.recv(Own, points=(theirs.stop - theirs.start, 32))).points  # (3)
         y[theirs] = await offload(_double, points, a, width, theirs.start)
@@ -153,12 +153,13 @@ async def offer(
         order: order[p] is the index of its id at place p of the shuffled list; and the receiver's number of ids.
     """
     ny, domain = len(ids), _domain(context)
-    _refuse_duplicates(ids)
+    intersection_result.refuse_duplicates(ids)
     nx = _checked(await peer.recv(Opening), domain, largest)  # (1)
     await peer.send(Opening(ny, domain))  # (1)
-    b, order, width = ristretto.random_scalar(rng), rng.permutation(ny), _tag_bytes(nx, ny)
+    width = intersection_result.tag_bytes(nx, ny)
+    b, order = ristretto.random_scalar(rng), rng.permutation(ny)
     x = np.empty((nx, width), np.uint8)
-    for theirs, mine in _rounds(nx, ny):
+    for theirs, mine in intersection_result.rounds(nx, ny, ROUND):
         own = await offload(_mask, ids, order[mine], domain, b)
         masked = (await peer.recv(Masked, points=(theirs.stop - theirs.start, 32))).points  # (2)
         await peer.send(Own(own))  # (3)
@@ -185,30 +186,8 @@ def _domain(context: Sequence[str]) -> bytes:
     return b"atoll/intersection-size/v1/" + context_hash(context)
 
 
-def _refuse_duplicates(ids: Sequence[bytes]) -> None:
-    if len(set(ids)) < len(ids):
-        raise InputError(
-            f"{len(ids) - len(set(ids)):,} of {len(ids):,} ids are duplicates",
-            cure="Align by atoll.align, which keeps each id once and remembers its rows.",
-        )
-
-
 def _checked(opening: Opening, domain: bytes, largest: int) -> int:
-    if opening.context != domain:
-        raise ProtocolError("the sites compare ids of different jobs or columns")
-    if not 0 <= opening.size <= largest:
-        raise ProtocolError(f"the peer announces {opening.size:,} ids, at most {largest:,} are allowed")
-    return opening.size
-
-
-def _rounds(nx: int, ny: int) -> list[tuple[slice, slice]]:
-    """Cut both lists into rounds; there is at least one, so that every run has the same messages."""
-    starts = range(0, max(nx, ny, 1), ROUND)
-    return [tuple(slice(min(lo, n), min(lo + ROUND, n)) for n in (nx, ny)) for lo in starts]  # type: ignore[misc]
-
-
-def _tag_bytes(nx: int, ny: int) -> int:
-    return min(16, max(10, math.ceil((40 + math.log2(max(nx, 1)) + math.log2(max(ny, 1))) / 8)))
+    return intersection_result.checked_size(opening.size, opening.context, domain, largest)
 
 
 def _mask(ids: Sequence[bytes], order: Rows, domain: bytes, scalar: bytes) -> Bytes:
@@ -221,7 +200,7 @@ def _double(points: Bytes, scalar: bytes, width: int, first: int) -> Bytes:
 
 
 def _refuse_repeated(tags: Bytes) -> None:
-    if item_hash.repeated(_as_words(tags)):
+    if item_hash.repeated(as_words(tags)):
         raise ProtocolError("the peer sent one point more than once")
 
 
@@ -229,13 +208,7 @@ def _common_places(mine: Bytes, theirs: Bytes) -> Rows:
     """Return where tags of `mine` are in `theirs`, ascending."""
     _refuse_repeated(mine)
     _refuse_repeated(theirs)
-    return np.sort(item_hash.join(_as_words(mine), _as_words(theirs))[0])
-
-
-def _as_words(tags: Bytes) -> NDArray[np.uint64]:
-    padded = np.zeros((len(tags), 16), np.uint8)
-    padded[:, : tags.shape[1]] = tags
-    return padded.view(np.uint64)
+    return np.sort(item_hash.join(as_words(mine), as_words(theirs))[0])
 
 
 PROTOCOL = Protocol(

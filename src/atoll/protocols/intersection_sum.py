@@ -24,7 +24,8 @@ from atoll.core.protocol import Card, Protocol
 from atoll.crypto import tmmo
 from atoll.crypto.random import Rng
 from atoll.protocols import intersection_size, oblivious_transfer
-from atoll.protocols.intersection_size import LARGEST, Count, Progress
+from atoll.protocols.intersection_result import Progress
+from atoll.protocols.intersection_size import LARGEST, Count
 
 MINIMUM = 100
 """Fewest common ids over which a sum is opened, unless the caller says otherwise."""

@@ -13,8 +13,9 @@ compares with H(j, t_j), for q_j ⊕ (C(x_j) ∧ s) = t_j
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,21 +123,8 @@ async def receiver(
     return _joined(found, ny)
 
 
-async def receive_from_all(
-    peers: Mapping[str, Channel],
-    ids: Sequence[bytes],
-    *,
-    rng: Rng,
-    context: Sequence[str] = (),
-    largest: int = LARGEST,
-    progress: Progress = lambda done, total: None,
-) -> dict[str, Matches]:
-    """Be the receiver towards several senders at once, each in a run of its own; arguments as of `receiver`."""
-    return await intersection_result.receive_from_each(
-        lambda peer, told: receiver(peer, ids, rng=rng.spawn(), context=context, largest=largest, progress=told),
-        peers,
-        progress,
-    )
+receive_from_all = partial(intersection_result.receive_separately, receiver)
+"""Be the receiver towards several senders at once, each in a run of its own; arguments as of `receiver`."""
 
 
 async def sender(

@@ -11,7 +11,6 @@ T and G are independent hashes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -99,7 +98,7 @@ async def receiver(
     function = await vole_oprf.receiver(peer, ids, rng=rng, context=context, largest=largest)
     sets = await peer.recv(Sets)  # (4)
     _check_sets(peer.peer, sets, widest)
-    ny, width = function.others, _tag_bytes(len(ids), function.others)
+    ny, width = function.others, intersection_result.tag_bytes(len(ids), function.others)
     hidden = await peer.recv(Hidden, tags=(ny, width), labels=(ny, sum(sets.widths)))  # (5)
     return await offload(_opened, function, hidden, sets)
 
@@ -135,7 +134,7 @@ async def sender(
     await peer.send(sets)  # (4)
     shuffle = await offload(rng.permutation, len(ids))
     order = function.found.order[shuffle]
-    width = _tag_bytes(function.others, len(ids))
+    width = intersection_result.tag_bytes(function.others, len(ids))
     await peer.send(await offload(_hidden, function.values[shuffle], labels, order, width))  # (5)
     return Shuffled(order)
 
@@ -162,10 +161,6 @@ def _check_sets(peer: str, sets: Sets, widest: int) -> None:
         raise ProtocolError(f"{peer} announces {len(names)} sets of labels and {len(widths)} widths, or one twice")
     if max(map(len, names)) > NAMES_LIMIT or min(widths) < 1 or sum(widths) > widest:
         raise ProtocolError(f"{peer} announces labels of {sum(widths):,} bytes, 1 to {widest:,} are allowed")
-
-
-def _tag_bytes(nx: int, ny: int) -> int:
-    return min(16, max(10, math.ceil((40 + math.log2(max(nx, 1)) + math.log2(max(ny, 1))) / 8)))
 
 
 def _hidden(values: NDArray[np.uint64], labels: Mapping[str, Bytes], order: NDArray[np.int64], width: int) -> Hidden:

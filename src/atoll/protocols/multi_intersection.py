@@ -14,7 +14,6 @@ G and T are independent hashes.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -220,7 +219,7 @@ def _programmed(found: okvs.Places, values: Words, shares: Words, rng: Rng) -> S
 
 def _tag_bytes(nx: int) -> int:
     """Tags are compared with all ids of a partner: at most `LARGEST`, so the width need not depend on their number."""
-    return min(16, max(10, math.ceil((40 + math.log2(max(nx, 1)) + math.log2(LARGEST)) / 8)))
+    return intersection_result.tag_bytes(nx, LARGEST)
 
 
 def _look_up(mine: NDArray[np.uint8], told: NDArray[np.uint8]) -> Rows:

@@ -11,7 +11,8 @@ Whoever knows the salt can hash every id that exists and look each up in (2).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ async def receiver(
         InputError: An id stands twice in `ids`.
         ProtocolError: As the card says.
     """
-    intersection_result.refuse_repeated(len(ids) - len(set(ids)), len(ids))
+    intersection_result.refuse_duplicates(ids)
     domain, salt = context_hash(context), rng.bytes(SALT_BYTES)
     await peer.send(Opening(len(ids), domain, salt))  # (1)
     ny = _checked(await peer.recv(Opening), domain, largest)  # (1)
@@ -81,21 +82,8 @@ async def receiver(
     return matches
 
 
-async def receive_from_all(
-    peers: Mapping[str, Channel],
-    ids: Sequence[bytes],
-    *,
-    rng: Rng,
-    context: Sequence[str] = (),
-    largest: int = LARGEST,
-    progress: Progress = lambda done, total: None,
-) -> dict[str, Matches]:
-    """Be the receiver towards several senders at once, each under a salt of its own; arguments as of `receiver`."""
-    return await intersection_result.receive_from_each(
-        lambda peer, told: receiver(peer, ids, rng=rng.spawn(), context=context, largest=largest, progress=told),
-        peers,
-        progress,
-    )
+receive_from_all = partial(intersection_result.receive_separately, receiver)
+"""Be the receiver towards several senders at once, each under a salt of its own; arguments as of `receiver`."""
 
 
 async def sender(
@@ -116,7 +104,7 @@ async def sender(
         InputError: An id stands twice in `ids`.
         ProtocolError: As the card says.
     """
-    intersection_result.refuse_repeated(len(ids) - len(set(ids)), len(ids))
+    intersection_result.refuse_duplicates(ids)
     domain = context_hash(context)
     opening = await peer.recv(Opening)  # (1)
     nx = _checked(opening, domain, largest)

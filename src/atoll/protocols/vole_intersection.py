@@ -10,9 +10,8 @@ compares
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from atoll.crypto import item_hash, okvs
 from atoll.crypto.jit import njit, read_only
 from atoll.crypto.random import Rng
 from atoll.protocols import intersection_result, vole_oprf
-from atoll.protocols.intersection_result import Matches, Progress, Shuffled, receive_from_each
+from atoll.protocols.intersection_result import Matches, Progress, Shuffled
 from atoll.protocols.vole_oprf import Ids, Security
 
 LARGEST = vole_oprf.LARGEST
@@ -85,31 +84,8 @@ async def receiver(
     return matches
 
 
-async def receive_from_all(
-    peers: Mapping[str, Channel],
-    ids: Ids,
-    *,
-    rng: Rng,
-    context: Sequence[str] = (),
-    largest: int = LARGEST,
-    security: Security = "semi-honest",
-    progress: Progress = lambda done, total: None,
-) -> dict[str, Matches]:
-    """Be the receiver towards several senders at once, each in a run of its own.
-
-    Args:
-        peers: Channels by name; each sender runs `sender`.
-        ids: As of `receiver`, and so are the rest.
-
-    Returns:
-        The matches with each sender, by name.
-    """
-    given: dict[str, Any] = {"context": context, "largest": largest, "security": security}
-
-    def receive(peer: Channel, told: Progress) -> Coroutine[Any, Any, Matches]:
-        return receiver(peer, ids, rng=rng.spawn(), progress=told, **given)
-
-    return await receive_from_each(receive, peers, progress)
+receive_from_all = partial(intersection_result.receive_separately, receiver)
+"""Be the receiver towards several senders at once, each in a run of its own; arguments as of `receiver`."""
 
 
 async def sender(
@@ -160,8 +136,7 @@ def _padded(function: vole_oprf.Outputs, size: int, rng: Rng) -> tuple[Words, ND
 
 
 def _tag_bytes(nx: int, ny: int, runs: int = 1, security: Security = "semi-honest") -> int:
-    bits = 40 + math.log2(max(nx, 1)) + math.log2(max(ny, 1)) + math.log2(runs)
-    return 16 if security == "malicious" else min(16, max(10, math.ceil(bits / 8)))
+    return 16 if security == "malicious" else intersection_result.tag_bytes(nx, ny, runs)
 
 
 def _match(found: okvs.Places, mine: Words, theirs: NDArray[np.uint8]) -> Matches:
