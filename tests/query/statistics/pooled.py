@@ -88,7 +88,7 @@ def same(mine: Answer, theirs: Answer, ordered: bool) -> None:
     assert len(mine.rows) == len(theirs.rows)
 
     def key(row: tuple[Any, ...]) -> list[tuple[bool, str]]:
-        return [(v is None, str(v)) for v in row if not isinstance(v, float)]
+        return [(v is None, f"{v:.5e}" if isinstance(v, float) else str(v)) for v in row]
 
     left, right = (rows if ordered else tuple(sorted(rows, key=key)) for rows in (mine.rows, theirs.rows))
     for row, other in zip(left, right, strict=True):
