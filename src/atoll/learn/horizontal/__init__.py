@@ -1,0 +1,1 @@
+"""Learning from sites that hold the same columns of different people."""
