@@ -15,6 +15,8 @@ NAMES = (
     "lookup",
     "statistics",
     "shares",
+    "secure_sum",
+    "topologies",
     "garbled",
     "product",
     "trees",
