@@ -22,7 +22,7 @@ SIZES = {"small": 100_000, "medium": 1_000_000, "large": 1_000_000}
 """Parameters of five sites in processes; from medium on also 100 and 1,000 simulated sites."""
 
 NAMES = ("hub", *(f"site {i}" for i in range(1, 5)))
-WAYS = ("star", "star with drop-outs", "ring", "direct")
+WAYS = ("star", "star with drop-outs", "ring", "direct", "leader")
 KINDS = star.PROTOCOL.kinds | dropouts.PROTOCOL.kinds
 
 

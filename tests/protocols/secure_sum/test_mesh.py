@@ -46,6 +46,7 @@ def test_all_topologies_give_the_same_bits() -> None:
         play(totals(values), protocol=dropouts)[0],
         play_mesh(totals(values), ring)[0],
         play_mesh(totals(values), direct)[0],
+        play_mesh(totals(values), direct, leader=True)[0],
     ):
         found |= {end.tobytes() for name, end in ends.items() if isinstance(end, np.ndarray)}
     assert len(found) == 1
@@ -74,6 +75,18 @@ def test_many_sums_and_means(protocol: Any) -> None:
         assert ends[name][:2] == ([5.0], [25.0])
         assert np.abs(ends[name][2] - 7 / 5).max() < 1e-6
         assert np.array_equal(ends[name][2], ends["b"][2])
+
+
+def test_the_leader_changes_and_nobody_else_hears_of_a_sum() -> None:
+    async def often(sums: Sums) -> Any:
+        return [(await sums.total(np.array([float(i)]), what="numbers"))[0] for i in range(30)]
+
+    ends, mesh = play_mesh(dict.fromkeys(SITES, often), direct, leader=True)
+    assert {tuple(ends[name]) for name in SITES} == {tuple(5.0 * i for i in range(30))}
+    told = [frame.sender for frame in mesh.transcript if frame.kind.endswith("Added") and frame.payload]
+    assert len(told) == 30 * 4
+    assert set(told) == set(SITES)
+    assert len([frame for frame in mesh.transcript if frame.kind.endswith("Part") and frame.payload]) == 30 * 4
 
 
 def test_parts_cover_the_vector_in_whole_numbers() -> None:
