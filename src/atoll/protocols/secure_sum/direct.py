@@ -13,7 +13,6 @@ leader, one site that is drawn anew for each sum adds the whole vector.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,10 +24,11 @@ from atoll.core.message import U64, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto.random import Rng
-from atoll.protocols.secure_sum.direct_ties import PairKey, Part, part, receive, shares_of, tie_directly, together
+from atoll.protocols.secure_sum.direct_ties import PairKey, Part, part, receive, shares_of, tie_directly
 from atoll.protocols.secure_sum.question import Question
 from atoll.protocols.secure_sum.star import covered
 from atoll.protocols.secure_sum.ties import Ties, derived
+from atoll.protocols.secure_sum.together import together
 
 Words = NDArray[np.uint64]
 
@@ -81,25 +81,17 @@ class Site:
         own = y[mine].copy()
 
         async def exchange(name: str, peer: Channel) -> None:
-            sending = asyncio.ensure_future(peer.send(part(question, bound, y[places[name]])))  # (2)
-            try:
-                got = await receive(peer, self.site, question, bound, mine.stop - mine.start)
-                await sending
-            finally:
-                sending.cancel()
+            receiving = receive(peer, self.site, question, bound, mine.stop - mine.start)
+            _, got = await together(peer.send(part(question, bound, y[places[name]])), receiving)  # (2)
             question.ring.add(own, got.words)  # (3)
 
         async def tell(name: str, peer: Channel) -> None:
-            sending = asyncio.ensure_future(peer.send(Added(own)))
-            try:
-                total[places[name]] = (await peer.recv(Added, words=(places[name].stop - places[name].start,))).words
-                await sending
-            finally:
-                sending.cancel()
+            _, got = await together(peer.send(Added(own)), peer.recv(Added, words=(total[places[name]].size,)))
+            total[places[name]] = got.words
 
-        await together(exchange(name, peer) for name, peer in self._involved(places).items())
+        await together(*(exchange(name, peer) for name, peer in self._involved(places).items()))
         total[mine] = own
-        await together(tell(name, peer) for name, peer in self._involved(places).items())
+        await together(*(tell(name, peer) for name, peer in self._involved(places).items()))
         return total
 
     def _places(self, question: Question, bound: bytes) -> dict[str, slice]:
