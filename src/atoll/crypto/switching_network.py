@@ -88,7 +88,7 @@ def _stages(n: int) -> list[I64]:
 
 
 def _pairs(bounds: I64) -> tuple[I64, I64, I64]:
-    """Return for one depth the wires side by side, (s, 2); the same wires in the halves, (s, 2); and the single ones."""
+    """Return for one depth the wires side by side, (s, 2); their places in the halves, (s, 2); the single wires."""
     sizes = np.diff(bounds)
     halves = sizes // 2
     starts = np.repeat(bounds[:-1], halves)

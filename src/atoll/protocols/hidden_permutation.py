@@ -177,7 +177,7 @@ def _pads(strings: NDArray[np.uint64], first: int, width: int) -> Octets:
 def _checked(shares: Octets) -> int:
     if shares.ndim != 2 or not 1 <= shares.shape[1] <= LONGEST:
         raise ValueError(f"strings are an array (n, 1 to {LONGEST} bytes), not {shares.shape}")
-    return shares.shape[1]
+    return int(shares.shape[1])
 
 
 PROTOCOL = Protocol(

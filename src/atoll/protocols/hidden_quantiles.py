@@ -288,12 +288,12 @@ class _Work:
         if not self.owns:
             nothing, values = np.zeros(tall.size, np.uint8), np.ascontiguousarray(tall).reshape(-1, 1)
             routed = await masked_values.holder(self.peer, nothing, values, ot=self.sending, rng=self.rng)
-            return routed.reshape(tall.shape)
+            return np.asarray(routed.reshape(tall.shape), np.uint64)
         group = np.zeros((self.groups, 1), np.int64) if self.split else np.arange(self.groups)[:, np.newaxis]
         inside = of_block == group
         bits = inside.astype(np.uint8).reshape(-1)
         routed = await masked_values.partner(self.peer, bits, 1, ot=self.receiving, rng=self.rng)
-        return routed.reshape(tall.shape) + inside * tall
+        return np.asarray(routed.reshape(tall.shape) + inside * tall, np.uint64)
 
     async def _search(self, numbers: Words, places: Words, values: Words, ranks: Words) -> Words:
         """Share the value at each rank.

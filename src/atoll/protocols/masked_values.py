@@ -43,9 +43,7 @@ class Corrections(Message, frozen=True):
     words: U64
 
 
-async def holder(
-    peer: Channel, bits: Bits, values: Words, *, ot: OtSender, rng: Rng, exclusive: bool = False
-) -> Words:
+async def holder(peer: Channel, bits: Bits, values: Words, *, ot: OtSender, rng: Rng, exclusive: bool = False) -> Words:
     """Share one's own values where the hidden bits are 1.
 
     Args:
@@ -80,9 +78,7 @@ async def holder(
     return out
 
 
-async def partner(
-    peer: Channel, bits: Bits, k: int, *, ot: OtReceiver, rng: Rng, exclusive: bool = False
-) -> Words:
+async def partner(peer: Channel, bits: Bits, k: int, *, ot: OtReceiver, rng: Rng, exclusive: bool = False) -> Words:
     """Share the holder's values where the hidden bits are 1.
 
     Args:
