@@ -1,36 +1,24 @@
 """Noise as it is drawn: the right law, the claimed loss as far as runs can tell, and half the noise is noticed.
 
-Everything here is drawn from the operating system, so these tests could fail by chance: each bound is chosen so that
-the chance of a false alarm stays below 10^-9 for the whole file.
+Everything here is drawn from the operating system, so these tests could fail by chance: bounds are chosen so that the
+chance of a false alarm stays below 10^-9 for the whole file.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import beta, chi2
+from scipy.stats import chi2
 
 from atoll.core.errors import InputError
 from atoll.privacy.accountant import Loss, epsilon_of
 from atoll.privacy.mechanism import Mechanism, laplace, loss_of_shares, share_of
 from atoll.privacy.noise import draw, noise
-
-RUNS = 20_000
-CHANCE = 1e-11
-"""Of one bound being wrong; there are fewer than a hundred in this file."""
-
-
-def lower_epsilon(with_person: NDArray[np.bool_], without: NDArray[np.bool_], delta: float = 0.0) -> float:
-    """Least ε that explains how often an event came with a person and without, by Clopper and Pearson's bounds."""
-    hits, misses = int(with_person.sum()), int(without.sum())
-    low = float(beta.ppf(CHANCE, hits, len(with_person) - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(1 - CHANCE, misses + 1, len(without) - misses)) if misses < len(without) else 1.0
-    return math.log(max(low - delta, 1e-300) / high)
+from tests.privacy.audit import RUNS, lower_epsilon
 
 
 def audit(mechanism: Mechanism, drawn: Callable[[Mechanism, int], NDArray[np.int64]], delta: float = 0.0) -> float:
@@ -45,7 +33,7 @@ def audit(mechanism: Mechanism, drawn: Callable[[Mechanism, int], NDArray[np.int
             return ((np.abs(x) - np.abs(x - clip)) / scales).sum(axis=1) >= mechanism.loss.epsilon / 2
         return (x * clip / scales**2).sum(axis=1) >= 3 * mechanism.loss.rho
 
-    found = drawn(mechanism, RUNS)  # for both worlds: each bound holds by itself, so they need not be independent
+    found = drawn(mechanism, RUNS)
     return lower_epsilon(speaks(found + clip), speaks(found), delta)
 
 

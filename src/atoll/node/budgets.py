@@ -266,6 +266,13 @@ class Reserved:
         if not self.final:
             self._end("release")
 
+    def sentence(self) -> str:
+        """Say what the job took, and what is left."""
+        with self.budgets._book() as book:
+            part = book.parts[self.number]
+            left = book.accounts[part.data].sentence()
+        return f"This job took {part.loss} from the privacy budget (隐私预算) of data set {part.data}. {left}"
+
     def _end(self, what: Literal["spend", "release"]) -> None:
         with self.budgets._book() as book:
             part = book.parts.get(self.number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,11 +72,16 @@ async def ask(
 
 async def help_asker(
     peer: Channel, plan: Plan, keys: Sequence[bytes], part: Contribution, *, asker: str, minimum: int, rng: Rng,
-    context: Sequence[str],
+    context: Sequence[str], noise: Callable[[int], NDArray[np.int64]] | None = None,
 ) -> None:  # fmt: skip
-    """Help the site `asker`; errors as `hidden-totals` and `hidden-quantiles`."""
-    agreed = question(plan, asker, minimum)
-    await hidden_totals.partner(peer, side(keys, part), agreed, rng=rng, context=context)
+    """Help the site `asker`; `noise` draws that of so many groups, a column a measure of the plan.
+
+    Errors as `hidden-totals` and `hidden-quantiles`.
+    """
+    agreed, order = question(plan, asker, minimum), _order(plan, asker)
+    at = [plan.measures.index(measure) for measure in order]
+    drawn = None if noise is None else lambda groups: noise(groups)[:, at]
+    await hidden_totals.partner(peer, side(keys, part), agreed, rng=rng, context=context, noise=drawn)
     for owner in plan.sites:
         if plan.ordered(owner):
             about, mine = quantile_question(plan, asker, owner, minimum), quantile_side(keys, part)
