@@ -61,7 +61,8 @@ class Mechanism(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         Raises:
             InputError: one is too large for 64 bits.
         """
-        scales = tuple(_up(clip * Fraction(self.ratio)) for clip in self.clip)
+        ratio = Fraction(self.ratio)
+        scales = tuple(_up(clip * ratio) for clip in self.clip)
         if max(scales, default=0.0) > LARGEST:
             raise InputError(
                 "the noise would be larger than 64 bits hold", cure="Choose a larger epsilon or narrower bounds."

@@ -39,10 +39,10 @@ def noise(mechanism: Mechanism, n: int) -> I64:
 def draw(kind: str, scales: Sequence[float], n: int) -> I64:
     """Draw n rows of independent noise, one column a scale, (n, K) int64; `kind` and errors as `noise`."""
     require()
-    found = np.zeros((n, len(scales)), np.int64)
-    for at, scale in enumerate(scales):
-        if scale and n:
-            found[:, at] = _sampler(kind, scale)([0] * n)
+    found, wanted = np.zeros((n, len(scales)), np.int64), np.array(scales)
+    for scale in sorted(set(scales) - {0.0}) if n else ():
+        columns = np.flatnonzero(wanted == scale)
+        found[:, columns] = np.reshape(_sampler(kind, scale)([0] * (n * len(columns))), (n, len(columns)))
     return found
 
 
