@@ -248,5 +248,6 @@ def test_the_command_line_sets_shows_lists_and_releases(tmp_path: Path) -> None:
     shown = run("show", "people")
     assert "regions-0123456789  bank       ε = 0.5   spent" in shown
     assert "gaps-0123456789     bank       ρ = 0.01  reserved" in shown
+    assert "they would come to ε = 1.06." in run("show", "people", "--tight")
     assert run("release", "people") == "1 reserved part of the budget of people released\n"
     assert "people    2  1e-06  25.0%  1" in run("list")

@@ -12,7 +12,7 @@ import pytest
 from atoll.core.errors import InputError
 from atoll.privacy.accountant import Loss, exact, rho_of
 from atoll.privacy.mechanism import Mechanism, gaussian, laplace, loss_of_shares, share_of
-from atoll.privacy.tight import tight_epsilon
+from atoll.privacy.tight import tight_epsilon, tight_epsilon_of
 
 CLIPS = ((1,), (1, 1), (1, 1_000, 1 << 30), (0, 7), (3, 0, 0, 5))
 
@@ -62,6 +62,8 @@ def test_the_close_figure_is_below_what_is_charged_and_sees_sampling() -> None:
     assert (part.loss, part.scales) == (whole.loss, whole.scales)
     assert tight_epsilon([part], 1e-6) < 0.3 < 7 < tight_epsilon([whole], 1e-6) < 8
     assert tight_epsilon([laplace((0,), 1.0)], 1e-6) == 0.0
+    mixed = [laplace((1, 1, 1), 0.5), gaussian((7, 7), 0.5, 1e-6)]
+    assert tight_epsilon(mixed, 1e-6) <= tight_epsilon_of([one.loss for one in mixed], 1e-6) < 1.0
     with pytest.raises(InputError, match="too small for a close figure"):
         tight_epsilon([gaussian((1,), 50.0, 1e-6)], 1e-6)
 

@@ -37,12 +37,16 @@ def set_(
 @app.command("show")
 def show(
     data: DataArgument,
+    tight: Annotated[
+        bool, typer.Option("--tight", help="Also compute the least ε of all answers, as if fixed in advance.")
+    ] = False,
     home: HomeOption = None,
 ) -> None:
     """Show what a data set's budget was spent on."""
     from atoll.cli.output import table
     from atoll.core.errors import InputError
     from atoll.node.home import Home
+    from atoll.privacy.tight import tight_epsilon_of
 
     found = Home.find(home)
     account = found.budgets.accounts().get(data)
@@ -56,6 +60,11 @@ def show(
     if rows:
         typer.echo(table(("when (UTC)", "job", "answer to", "loss", ""), rows) + "\n")
     typer.echo(account.sentence())
+    if tight and account.limit:
+        if not account.limit.delta:
+            raise InputError("without δ, the least ε is the sum", cure="Leave --tight out, or set a budget with a δ.")
+        least = tight_epsilon_of(account.losses(), account.limit.delta)
+        typer.echo(f"Had all answers been fixed in advance, they would come to ε = {least:.3g}.")
 
 
 @app.command("list")

@@ -14,6 +14,7 @@ from functools import reduce
 from typing import Any
 
 from atoll.core.errors import InputError
+from atoll.privacy.accountant import Loss
 from atoll.privacy.mechanism import Mechanism
 
 LEAST = 2.0
@@ -52,3 +53,15 @@ def tight_epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
     if not found:
         return 0.0
     return float(reduce(lambda left, right: left.compose(right), found).get_epsilon_for_delta(delta))
+
+
+def tight_epsilon_of(losses: Iterable[Loss], delta: float) -> float:
+    """Return the ε at δ of what has been spent; a loss without ε is that of Gaussian noise, the only kind without."""
+    return tight_epsilon(
+        [
+            Mechanism(noise="gaussian" if loss.epsilon is None else "laplace", clip=(1,), loss=loss)
+            for loss in losses
+            if loss.rho
+        ],
+        delta,
+    )

@@ -19,10 +19,10 @@ class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         delta: δ; 0 for Laplace noise, more for Gaussian noise.
         bounds: for each expression that is summed or averaged, its smallest and largest value, decided without looking
             at the data; values beyond count as the bound.
-        groups: the groups to count, one list of values each, where the helping site makes the groups.
+        groups: the groups to count, one list of values each and at most 256, where the helping site makes the groups.
     """
 
     epsilon: Annotated[float, msgspec.Meta(ge=0.001, le=100)]
     delta: Share = 0.0
     bounds: dict[str, tuple[float, float]] = {}
-    groups: tuple[Key, ...] = ()
+    groups: Annotated[tuple[Key, ...], msgspec.Meta(max_length=256)] = ()

@@ -103,7 +103,7 @@ def private(plan: Plan, sql: str, wanted: Privacy, asker: str) -> Private:
 
 def _bounds(plan: Plan, sql: str, wanted: Privacy) -> dict[tuple[str, str], tuple[float, float]]:
     """Return the bounds of each site's expressions."""
-    needed = {(one.site, one.sql): "" for one in plan.measures if one.total not in ("rows", "count")}
+    needed = dict.fromkeys((one.site, one.sql) for one in plan.measures if one.total not in ("rows", "count"))
     found = {}
     for name, (low, high) in wanted.bounds.items():
         key = local(sql, name, "bounds")
@@ -169,11 +169,8 @@ def _lines(
     plan: Plan, wanted: Privacy, partner: str, mechanism: Mechanism, grids: dict[Measure, Grid],
     bounds: dict[tuple[str, str], tuple[float, float]],
 ) -> tuple[str, ...]:  # fmt: skip
-    kind = (
-        f"Gaussian noise, ε = {wanted.epsilon:g} and δ = {wanted.delta:g}"
-        if wanted.delta
-        else (f"Laplace noise, ε = {wanted.epsilon:g}")
-    )
+    kind = f"{mechanism.noise.title()} noise, ε = {wanted.epsilon:g}"
+    kind += f" and δ = {wanted.delta:g}" if wanted.delta else ""
     lines = [
         f"{partner} adds noise to every total before anything is opened ({kind}); this is taken from the privacy "
         "budget (隐私预算) of its data set.",
