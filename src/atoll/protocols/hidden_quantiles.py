@@ -121,7 +121,8 @@ async def asker(
         side: What this site brings.
         question: What both agree on.
         ranks: For each column (k, r) int64: for each of k groups the ranks, 1 for the smallest, among the group's
-            common rows that have a value. What stands at groups that are too small does not matter.
+            common rows that have a value; a rank that nothing has gives zero. What stands at groups that are too small
+            does not matter.
         rng: Secret randomness.
         context: Job and columns.
 
@@ -340,16 +341,17 @@ class _Work:
             width: Bits of the difference of a number and a rank, with its sign.
 
         Returns:
-            (T, c) bits, one of which is 1; and shares of the rows before each part.
+            (T, c) bits, one of which is 1, or none where the rank is below 1 or there are not so many rows: what is
+            picked then is zero, and never a row that is not common; and shares of the rows before each part.
         """
-        upto = np.cumsum(numbers, axis=1, dtype=np.uint64)
+        upto = np.zeros((len(numbers), numbers.shape[1] + 1), np.uint64)
+        np.cumsum(numbers, axis=1, out=upto[:, 1:])
         ahead = (upto - ranks[:, np.newaxis]).reshape(-1)
         reached = await garbled_logic.at_least(self.party, ahead, 0, to="shares", width=width)
         if reached is None:
             raise ProtocolError("the shares went elsewhere")
-        steps = reached.reshape(numbers.shape).copy()
-        steps[:, 1:] ^= steps[:, :-1].copy()
-        return steps, upto - numbers
+        steps = reached.reshape(upto.shape)
+        return steps[:, 1:] ^ steps[:, :-1], upto[:, :-1]
 
     async def _pick(self, chosen: Bits, table: list[Words], known: int, last: int, alike: bool) -> Words:
         """Share the chosen part's entries (7).
@@ -515,8 +517,8 @@ PROTOCOL = Protocol(
         notes=(
             "A quantile is one person's value, and a minimum the most unusual one's. The minimum number of rows hides "
             "whose it is, as well as a group of that size does.",
-            "An asker that leaves the protocol can put in other ranks than it was asked for, and so learn other values "
-            "of groups that are large enough.",
+            "An asker that leaves the protocol can put in other ranks than the question has, and so learn the values of "
+            "other common rows in groups that are large enough; never of rows that are not common.",
             "Several questions can be subtracted from each other; keep a log of questions.",
         ),
     ),

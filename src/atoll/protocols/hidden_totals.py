@@ -253,7 +253,7 @@ PROTOCOL = Protocol(
                 "The names of the partner's groups that have enough rows in the partner's own table, if it makes the "
                 "groups.",
                 "By how many binary places the partner's values were moved: the size of their sum to a power of two.",
-                "Not: which rows join, totals of groups that are too small, any single value.",
+                "Not: which rows join, totals of groups that are too small, the values that a total is made of.",
             ),
             "partner": (
                 "The number of the asker's ids, its kept-out rows included, and the number of its groups.",
