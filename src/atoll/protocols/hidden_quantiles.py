@@ -40,7 +40,7 @@ from atoll.protocols import (
     masked_values,
 )
 from atoll.protocols.garbled_logic import Party
-from atoll.protocols.hidden_totals import MOST_GROUPS
+from atoll.protocols.hidden_totals import MOST_GROUPS, Joined, hidden_ids
 from atoll.protocols.oblivious_transfer import OtReceiver, OtSender
 
 BLOCK = 64
@@ -112,7 +112,14 @@ class Opened:
 
 
 async def asker(
-    peer: Channel, side: Side, question: Question, ranks: Sequence[I64], *, rng: Rng, context: Sequence[str] = ()
+    peer: Channel,
+    side: Side,
+    question: Question,
+    ranks: Sequence[I64],
+    *,
+    rng: Rng,
+    context: Sequence[str] = (),
+    joined: Joined | None = None,
 ) -> list[Opened]:
     """Learn the values.
 
@@ -125,6 +132,8 @@ async def asker(
             does not matter.
         rng: Secret randomness.
         context: Job and columns.
+        joined: A join of the same rows that `hidden-totals` has made; the owner of values was the receiver, and makes
+            the groups if there are any. Otherwise the join is made here.
 
     Returns:
         The values, column by column.
@@ -137,8 +146,8 @@ async def asker(
     if [column.shape for column in ranks] != [(groups, count) for count in question.ranks]:
         raise InputError("ranks are not one row for each group", cure="Give (groups, ranks) for each column.")
     await peer.send(Outline(groups))  # (1)
-    work = await _Work.begin(peer, question, "asker", groups, rng)
-    strings = await work.members(side, context)  # (2)
+    work = await _Work.begin(peer, question, "asker", groups, rng, joined)
+    strings = await work.members(side, joined, context)  # (2)
     found = []
     for column, wanted in enumerate(ranks):
         shares = await work.looked_up(side, column, strings, wanted.astype(np.uint64).reshape(-1))  # (3) to (7)
@@ -151,14 +160,22 @@ async def asker(
     return found
 
 
-async def partner(peer: Channel, side: Side, question: Question, *, rng: Rng, context: Sequence[str] = ()) -> None:
+async def partner(
+    peer: Channel,
+    side: Side,
+    question: Question,
+    *,
+    rng: Rng,
+    context: Sequence[str] = (),
+    joined: Joined | None = None,
+) -> None:
     """Let the asker learn the values; arguments and errors as `asker`."""
     groups = (await peer.recv(Outline)).groups  # (1)
     known = max(side.groups, 1) if question.groups_at == "partner" else groups
     if not 1 <= groups <= MOST_GROUPS or groups != known:
         raise ProtocolError(f"{peer.peer} asks for {groups:,} groups; they are {known:,}, at most {MOST_GROUPS}")
-    work = await _Work.begin(peer, question, "partner", groups, rng)
-    strings = await work.members(side, context)  # (2)
+    work = await _Work.begin(peer, question, "partner", groups, rng, joined)
+    strings = await work.members(side, joined, context)  # (2)
     for column, count in enumerate(question.ranks):
         nothing = np.zeros(groups * count, np.uint64)
         shares = await work.looked_up(side, column, strings, nothing)  # (3) to (7)
@@ -188,13 +205,19 @@ class _Work:
     rng: Rng
 
     @classmethod
-    async def begin(cls, peer: Channel, question: Question, here: str, groups: int, rng: Rng) -> _Work:
+    async def begin(
+        cls, peer: Channel, question: Question, here: str, groups: int, rng: Rng, joined: Joined | None
+    ) -> _Work:
         owns, split = question.values_at == here, groups > 1 and question.groups_at != question.values_at
-        tools: hidden_rows.ReceiverTools | hidden_rows.SenderTools = (
-            await hidden_rows.receiver_tools(peer, rng=rng.spawn())
-            if owns
-            else await hidden_rows.sender_tools(peer, rng=rng.spawn())
-        )
+        tools: hidden_rows.ReceiverTools | hidden_rows.SenderTools
+        if joined is not None:
+            tools = joined.tools
+            if split or isinstance(tools, hidden_rows.ReceiverTools) != owns:
+                raise ValueError("the join was made for values or groups of the other site")
+        elif owns:
+            tools = await hidden_rows.receiver_tools(peer, rng=rng.spawn())
+        else:
+            tools = await hidden_rows.sender_tools(peer, rng=rng.spawn())
         party: Party = (
             await garbled_circuit.start_evaluator(peer, rng=rng.spawn())
             if here == "asker"
@@ -210,12 +233,11 @@ class _Work:
     def receiving(self) -> OtReceiver:
         return self.tools.receiving
 
-    async def members(self, side: Side, context: Sequence[str]) -> _Strings:
+    async def members(self, side: Side, joined: Joined | None, context: Sequence[str]) -> _Strings:
         """Share for every bin whether it holds a common id, or in which group that is: bits packed in octets (2)."""
-        ids = [
-            key if kept else b"none:" + self.rng.bytes(16)
-            for key, kept in zip(side.ids, side.keep.tolist(), strict=True)
-        ]
+        if joined is not None:
+            return _Strings(joined.rows.bits[:, np.newaxis], joined.rows.own)
+        ids = hidden_ids(side.ids, side.keep, self.rng)
         terms, words = (*context, "hidden-quantiles"), -(-self.groups // 64) if self.split else 0
         held: circuit_intersection.Shares
         if isinstance(self.tools, hidden_rows.ReceiverTools):
@@ -517,7 +539,7 @@ PROTOCOL = Protocol(
         notes=(
             "A quantile is one person's value, and a minimum the most unusual one's. The minimum number of rows hides "
             "whose it is, as well as a group of that size does.",
-            "An asker that leaves the protocol can put in other ranks than the question has, and so learn the values of "
+            "An asker that leaves the protocol can put in other ranks than the question has, and so learn values of "
             "other common rows in groups that are large enough; never of rows that are not common.",
             "Several questions can be subtracted from each other; keep a log of questions.",
         ),
