@@ -10,9 +10,10 @@ from atoll.core.channel import Channel
 from atoll.core.errors import InputError, ProtocolError
 from atoll.crypto import boolean_circuit, cuckoo, garbling
 from atoll.crypto.random import Rng
-from atoll.protocols import circuit_intersection
+from atoll.protocols import circuit_intersection, hidden_rows, value_blocks
 from atoll.protocols import hidden_quantiles as hq
 from atoll.protocols.hidden_quantiles import Opened, Question, Side
+from atoll.protocols.hidden_totals import Joined
 from atoll.testing import ProtocolCheck, check_protocol, end_pair, recorded_pair, run_pair, seeded_rng
 from tests.protocols.hidden import balanced, deal_transfers, warm
 
@@ -143,7 +144,7 @@ def test_more_blocks_than_one_part_has(groups_at: str, monkeypatch: pytest.Monke
     """The search goes down through three layers, and picks from few rows at a time."""
     monkeypatch.setattr(hq, "AT_ONCE", 1 << 15)
     case = Case((4_500, 600), 2, ("asker", groups_at), 5)
-    assert circuit_intersection.bins(4_500) > hq.BLOCK**2
+    assert circuit_intersection.bins(4_500) > value_blocks.BLOCK**2
     assert same(play(case)[0], case.plain())
     assert case.plain()[0].shown.all()
 
@@ -162,8 +163,8 @@ def test_ranks_that_nothing_has_give_zero_and_not_the_value_of_a_row_that_is_not
 
 
 def test_blocks_are_cut_into_parts_of_powers_of_64() -> None:
-    assert [hq._part(n) for n in (2, 64, 65, 4096, 4097)] == [1, 1, 64, 64, 4096]
-    assert hq._padded(np.ones((1, 130, 2), np.uint64)).shape == (1, 192, 2)
+    assert [value_blocks.part_size(n) for n in (2, 64, 65, 4096, 4097)] == [1, 1, 64, 64, 4096]
+    assert value_blocks.padded(np.ones((1, 130, 2), np.uint64)).shape == (1, 192, 2)
 
 
 def test_bins_are_laid_out_in_blocks_of_one_segment_each() -> None:
@@ -172,7 +173,7 @@ def test_bins_are_laid_out_in_blocks_of_one_segment_each() -> None:
     keep, segment = draw.random(400) < 0.9, draw.integers(0, 3, 400)
     values = np.where(draw.random(400) < 0.2, np.nan, draw.standard_normal(400))
     blocks = -(-(400 + 3 * 63) // 64)
-    order, of_block, placed = hq._laid_out(rows, keep, segment, values, 3, blocks)
+    order, of_block, placed = value_blocks.laid_out(rows, keep, segment, values, 3, blocks)
     assert np.array_equal(np.sort(order), np.arange(64 * blocks))
     seen = []
     for at, part in enumerate(of_block):
@@ -237,12 +238,12 @@ def test_what_enters_the_opening_and_every_step_of_the_search_is_uniform(
 
 
 def test_a_mutant_that_counts_rows_without_a_value_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    laid_out = hq._laid_out
+    laid_out = value_blocks.laid_out
 
     def mutant(rows: Any, keep: Any, segment: Any, values: Any, parts: int, blocks: int) -> Any:
         return laid_out(rows, keep, segment, np.nan_to_num(values), parts, blocks)
 
-    monkeypatch.setattr(hq, "_laid_out", mutant)
+    monkeypatch.setattr(value_blocks, "laid_out", mutant)
     case = Case((60, 60), 1, ("asker", "asker"), 1)
     case.ranks = [np.array([[1, len(case.joined()[0][0])]])]
     assert not same(play(case)[0], case.plain())
@@ -274,6 +275,15 @@ def test_ranks_of_another_shape_are_refused() -> None:
     a, _, _ = recorded_pair(timeout=1.0)
     with pytest.raises(InputError, match="not one row for each group"):
         hq.asker(a, case.asker, case.question, [np.ones((2, 3), np.int64)], rng=seeded_rng(1)).send(None)
+
+
+def test_a_join_of_the_other_direction_is_refused() -> None:
+    """Were it used, shares would be of bins whose rows this site does not know."""
+    a, _, _ = recorded_pair(timeout=1.0)
+    joined = Joined(hidden_rows.SenderTools(None, None, None), None)  # type: ignore[arg-type]
+    question = Question("asker", "asker", (1,), 1)
+    with pytest.raises(ValueError, match="of the other site"):
+        hq._Work.begin(a, question, "asker", 1, seeded_rng(1), joined).send(None)
 
 
 def test_sites_that_disagree_about_the_minimum_open_nothing() -> None:

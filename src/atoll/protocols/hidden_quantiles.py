@@ -38,13 +38,12 @@ from atoll.protocols import (
     hidden_permutation,
     hidden_rows,
     masked_values,
+    value_blocks,
 )
 from atoll.protocols.garbled_logic import Party
 from atoll.protocols.hidden_totals import MOST_GROUPS, Joined, hidden_ids
 from atoll.protocols.oblivious_transfer import OtReceiver, OtSender
-
-BLOCK = 64
-"""Rows of a block, and parts that a rank is looked for in."""
+from atoll.protocols.value_blocks import BLOCK
 
 AT_ONCE = 1 << 23
 """Words that are picked from together; memory grows with it, and not with the number of groups."""
@@ -248,7 +247,7 @@ class _Work:
             held = await circuit_intersection.sender(
                 self.peer,
                 ids,
-                _one_hot(side.group, words),
+                value_blocks.one_hot(side.group, words),
                 rng=self.rng,
                 exclusive=True,
                 stock=self.tools.tables,
@@ -271,7 +270,7 @@ class _Work:
         if strings.rows is not None:
             segment = np.zeros_like(side.group) if self.split or self.groups == 1 else side.group
             order, of_block, values = await offload(
-                _laid_out, strings.rows, side.keep, segment, side.values[:, column], parts, blocks
+                value_blocks.laid_out, strings.rows, side.keep, segment, side.values[:, column], parts, blocks
             )
             ot, rng = self.receiving, self.rng.spawn()
             octets = await hidden_permutation.orderer(self.peer, order, padded, ot=ot, rng=rng)  # (3)
@@ -332,8 +331,8 @@ class _Work:
         """
         width, alike = (BLOCK * numbers.shape[1]).bit_length() + 1, not self.owns
         while numbers.shape[1] > 1:
-            numbers, places, values = (_padded(array) for array in (numbers, places, values))
-            inside = _part(numbers.shape[1])
+            numbers, places, values = (value_blocks.padded(array) for array in (numbers, places, values))
+            inside = value_blocks.part_size(numbers.shape[1])
             cut = numbers.shape[1] // inside
             table = [array.reshape(len(array), cut, size) for array, size in (
                 (numbers, inside), (places, inside), (values, inside * BLOCK)
@@ -425,65 +424,6 @@ class _Strings:
 
     octets: NDArray[np.uint8]
     rows: I64 | None
-
-
-def _one_hot(group: I64, words: int) -> I64:
-    """Return for each row a string whose bit at the row's group is set, (n, words)."""
-    out = np.zeros((len(group), words), np.uint64)
-    if words:
-        out[np.arange(len(group)), group // 64] = np.uint64(1) << (group % 64).astype(np.uint64)
-    return out.view(np.int64)
-
-
-def _laid_out(
-    rows: I64, keep: NDArray[np.bool_], segment: I64, values: NDArray[np.float64], parts: int, blocks: int
-) -> tuple[I64, I64, Words]:
-    """Give every bin a place: segment after segment, each sorted and in blocks of its own, then whatever has no value.
-
-    Args:
-        rows: (m,) the row in each bin, or −1.
-        keep: (n,) which rows may count.
-        segment: (n,) 0 … parts − 1.
-        values: (n,) NaN where a value is missing.
-        parts: Segments.
-        blocks: Blocks of 64; they have room for m bins and 63 more for each segment.
-
-    Returns:
-        Which bin comes to each place, (64·blocks,), where numbers from m on are bins that are empty; the segment of
-        each block or −1; and the bits of the values at the places, (1, blocks, 64).
-    """
-    there = keep & ~np.isnan(values)
-    bins = np.flatnonzero((rows >= 0) & np.append(there, False)[rows])
-    own = rows[bins]
-    by_value = np.lexsort((values[own], segment[own]))
-    bins, own = bins[by_value], own[by_value]
-    sizes = np.bincount(segment[own], minlength=parts)
-    used = -(-sizes // BLOCK)
-    starts = BLOCK * (np.cumsum(used) - used) - (np.cumsum(sizes) - sizes)
-    at = starts[segment[own]] + np.arange(len(own))
-    order, placed = np.full(BLOCK * blocks, -1), np.zeros(BLOCK * blocks, np.float64)
-    order[at], placed[at] = bins, values[own]
-    left = np.ones(BLOCK * blocks, np.bool_)
-    left[bins] = False
-    order[order < 0] = np.flatnonzero(left)[::-1]  # the empty ones first: they fill the segments' last blocks
-    of_block = np.full(blocks, -1)
-    of_block[: used.sum()] = np.repeat(np.arange(parts), used)
-    return order, of_block, (placed + 0.0).view(np.uint64).reshape(1, blocks, BLOCK)
-
-
-def _part(blocks: int) -> int:
-    """Return the largest power of 64 below a number of blocks: what one part holds."""
-    size = 1
-    while size * BLOCK < blocks:
-        size *= BLOCK
-    return size
-
-
-def _padded(array: Words) -> Words:
-    """Add blocks of zeros, so that all parts are of one size."""
-    blocks = array.shape[1]
-    more = -blocks % _part(blocks)
-    return np.pad(array, [(0, 0), (0, more), *[(0, 0)] * (array.ndim - 2)])
 
 
 @lru_cache(1)
