@@ -38,13 +38,12 @@ from atoll.protocols import (
     hidden_permutation,
     hidden_rows,
     masked_values,
+    value_blocks,
 )
 from atoll.protocols.garbled_logic import Party
-from atoll.protocols.hidden_totals import MOST_GROUPS
+from atoll.protocols.hidden_totals import MOST_GROUPS, Joined, hidden_ids
 from atoll.protocols.oblivious_transfer import OtReceiver, OtSender
-
-BLOCK = 64
-"""Rows of a block, and parts that a rank is looked for in."""
+from atoll.protocols.value_blocks import BLOCK
 
 AT_ONCE = 1 << 23
 """Words that are picked from together; memory grows with it, and not with the number of groups."""
@@ -112,7 +111,14 @@ class Opened:
 
 
 async def asker(
-    peer: Channel, side: Side, question: Question, ranks: Sequence[I64], *, rng: Rng, context: Sequence[str] = ()
+    peer: Channel,
+    side: Side,
+    question: Question,
+    ranks: Sequence[I64],
+    *,
+    rng: Rng,
+    context: Sequence[str] = (),
+    joined: Joined | None = None,
 ) -> list[Opened]:
     """Learn the values.
 
@@ -121,9 +127,12 @@ async def asker(
         side: What this site brings.
         question: What both agree on.
         ranks: For each column (k, r) int64: for each of k groups the ranks, 1 for the smallest, among the group's
-            common rows that have a value. What stands at groups that are too small does not matter.
+            common rows that have a value; a rank that nothing has gives zero. What stands at groups that are too small
+            does not matter.
         rng: Secret randomness.
         context: Job and columns.
+        joined: A join of the same rows that `hidden-totals` has made; the owner of values was the receiver, and makes
+            the groups if there are any. Otherwise the join is made here.
 
     Returns:
         The values, column by column.
@@ -136,8 +145,8 @@ async def asker(
     if [column.shape for column in ranks] != [(groups, count) for count in question.ranks]:
         raise InputError("ranks are not one row for each group", cure="Give (groups, ranks) for each column.")
     await peer.send(Outline(groups))  # (1)
-    work = await _Work.begin(peer, question, "asker", groups, rng)
-    strings = await work.members(side, context)  # (2)
+    work = await _Work.begin(peer, question, "asker", groups, rng, joined)
+    strings = await work.members(side, joined, context)  # (2)
     found = []
     for column, wanted in enumerate(ranks):
         shares = await work.looked_up(side, column, strings, wanted.astype(np.uint64).reshape(-1))  # (3) to (7)
@@ -150,14 +159,22 @@ async def asker(
     return found
 
 
-async def partner(peer: Channel, side: Side, question: Question, *, rng: Rng, context: Sequence[str] = ()) -> None:
+async def partner(
+    peer: Channel,
+    side: Side,
+    question: Question,
+    *,
+    rng: Rng,
+    context: Sequence[str] = (),
+    joined: Joined | None = None,
+) -> None:
     """Let the asker learn the values; arguments and errors as `asker`."""
     groups = (await peer.recv(Outline)).groups  # (1)
     known = max(side.groups, 1) if question.groups_at == "partner" else groups
     if not 1 <= groups <= MOST_GROUPS or groups != known:
         raise ProtocolError(f"{peer.peer} asks for {groups:,} groups; they are {known:,}, at most {MOST_GROUPS}")
-    work = await _Work.begin(peer, question, "partner", groups, rng)
-    strings = await work.members(side, context)  # (2)
+    work = await _Work.begin(peer, question, "partner", groups, rng, joined)
+    strings = await work.members(side, joined, context)  # (2)
     for column, count in enumerate(question.ranks):
         nothing = np.zeros(groups * count, np.uint64)
         shares = await work.looked_up(side, column, strings, nothing)  # (3) to (7)
@@ -187,13 +204,19 @@ class _Work:
     rng: Rng
 
     @classmethod
-    async def begin(cls, peer: Channel, question: Question, here: str, groups: int, rng: Rng) -> _Work:
+    async def begin(
+        cls, peer: Channel, question: Question, here: str, groups: int, rng: Rng, joined: Joined | None
+    ) -> _Work:
         owns, split = question.values_at == here, groups > 1 and question.groups_at != question.values_at
-        tools: hidden_rows.ReceiverTools | hidden_rows.SenderTools = (
-            await hidden_rows.receiver_tools(peer, rng=rng.spawn())
-            if owns
-            else await hidden_rows.sender_tools(peer, rng=rng.spawn())
-        )
+        tools: hidden_rows.ReceiverTools | hidden_rows.SenderTools
+        if joined is not None:
+            tools = joined.tools
+            if split or isinstance(tools, hidden_rows.ReceiverTools) != owns:
+                raise ValueError("the join was made for values or groups of the other site")
+        elif owns:
+            tools = await hidden_rows.receiver_tools(peer, rng=rng.spawn())
+        else:
+            tools = await hidden_rows.sender_tools(peer, rng=rng.spawn())
         party: Party = (
             await garbled_circuit.start_evaluator(peer, rng=rng.spawn())
             if here == "asker"
@@ -209,12 +232,11 @@ class _Work:
     def receiving(self) -> OtReceiver:
         return self.tools.receiving
 
-    async def members(self, side: Side, context: Sequence[str]) -> _Strings:
+    async def members(self, side: Side, joined: Joined | None, context: Sequence[str]) -> _Strings:
         """Share for every bin whether it holds a common id, or in which group that is: bits packed in octets (2)."""
-        ids = [
-            key if kept else b"none:" + self.rng.bytes(16)
-            for key, kept in zip(side.ids, side.keep.tolist(), strict=True)
-        ]
+        if joined is not None:
+            return _Strings(joined.rows.bits[:, np.newaxis], joined.rows.own)
+        ids = hidden_ids(side.ids, side.keep, self.rng)
         terms, words = (*context, "hidden-quantiles"), -(-self.groups // 64) if self.split else 0
         held: circuit_intersection.Shares
         if isinstance(self.tools, hidden_rows.ReceiverTools):
@@ -225,7 +247,7 @@ class _Work:
             held = await circuit_intersection.sender(
                 self.peer,
                 ids,
-                _one_hot(side.group, words),
+                value_blocks.one_hot(side.group, words),
                 rng=self.rng,
                 exclusive=True,
                 stock=self.tools.tables,
@@ -248,7 +270,7 @@ class _Work:
         if strings.rows is not None:
             segment = np.zeros_like(side.group) if self.split or self.groups == 1 else side.group
             order, of_block, values = await offload(
-                _laid_out, strings.rows, side.keep, segment, side.values[:, column], parts, blocks
+                value_blocks.laid_out, strings.rows, side.keep, segment, side.values[:, column], parts, blocks
             )
             ot, rng = self.receiving, self.rng.spawn()
             octets = await hidden_permutation.orderer(self.peer, order, padded, ot=ot, rng=rng)  # (3)
@@ -309,8 +331,8 @@ class _Work:
         """
         width, alike = (BLOCK * numbers.shape[1]).bit_length() + 1, not self.owns
         while numbers.shape[1] > 1:
-            numbers, places, values = (_padded(array) for array in (numbers, places, values))
-            inside = _part(numbers.shape[1])
+            numbers, places, values = (value_blocks.padded(array) for array in (numbers, places, values))
+            inside = value_blocks.part_size(numbers.shape[1])
             cut = numbers.shape[1] // inside
             table = [array.reshape(len(array), cut, size) for array, size in (
                 (numbers, inside), (places, inside), (values, inside * BLOCK)
@@ -340,16 +362,17 @@ class _Work:
             width: Bits of the difference of a number and a rank, with its sign.
 
         Returns:
-            (T, c) bits, one of which is 1; and shares of the rows before each part.
+            (T, c) bits, one of which is 1, or none where the rank is below 1 or there are not so many rows: what is
+            picked then is zero, and never a row that is not common; and shares of the rows before each part.
         """
-        upto = np.cumsum(numbers, axis=1, dtype=np.uint64)
+        upto = np.zeros((len(numbers), numbers.shape[1] + 1), np.uint64)
+        np.cumsum(numbers, axis=1, out=upto[:, 1:])
         ahead = (upto - ranks[:, np.newaxis]).reshape(-1)
         reached = await garbled_logic.at_least(self.party, ahead, 0, to="shares", width=width)
         if reached is None:
             raise ProtocolError("the shares went elsewhere")
-        steps = reached.reshape(numbers.shape).copy()
-        steps[:, 1:] ^= steps[:, :-1].copy()
-        return steps, upto - numbers
+        steps = reached.reshape(upto.shape)
+        return steps[:, 1:] ^ steps[:, :-1], upto[:, :-1]
 
     async def _pick(self, chosen: Bits, table: list[Words], known: int, last: int, alike: bool) -> Words:
         """Share the chosen part's entries (7).
@@ -401,65 +424,6 @@ class _Strings:
 
     octets: NDArray[np.uint8]
     rows: I64 | None
-
-
-def _one_hot(group: I64, words: int) -> I64:
-    """Return for each row a string whose bit at the row's group is set, (n, words)."""
-    out = np.zeros((len(group), words), np.uint64)
-    if words:
-        out[np.arange(len(group)), group // 64] = np.uint64(1) << (group % 64).astype(np.uint64)
-    return out.view(np.int64)
-
-
-def _laid_out(
-    rows: I64, keep: NDArray[np.bool_], segment: I64, values: NDArray[np.float64], parts: int, blocks: int
-) -> tuple[I64, I64, Words]:
-    """Give every bin a place: segment after segment, each sorted and in blocks of its own, then whatever has no value.
-
-    Args:
-        rows: (m,) the row in each bin, or −1.
-        keep: (n,) which rows may count.
-        segment: (n,) 0 … parts − 1.
-        values: (n,) NaN where a value is missing.
-        parts: Segments.
-        blocks: Blocks of 64; they have room for m bins and 63 more for each segment.
-
-    Returns:
-        Which bin comes to each place, (64·blocks,), where numbers from m on are bins that are empty; the segment of
-        each block or −1; and the bits of the values at the places, (1, blocks, 64).
-    """
-    there = keep & ~np.isnan(values)
-    bins = np.flatnonzero((rows >= 0) & np.append(there, False)[rows])
-    own = rows[bins]
-    by_value = np.lexsort((values[own], segment[own]))
-    bins, own = bins[by_value], own[by_value]
-    sizes = np.bincount(segment[own], minlength=parts)
-    used = -(-sizes // BLOCK)
-    starts = BLOCK * (np.cumsum(used) - used) - (np.cumsum(sizes) - sizes)
-    at = starts[segment[own]] + np.arange(len(own))
-    order, placed = np.full(BLOCK * blocks, -1), np.zeros(BLOCK * blocks, np.float64)
-    order[at], placed[at] = bins, values[own]
-    left = np.ones(BLOCK * blocks, np.bool_)
-    left[bins] = False
-    order[order < 0] = np.flatnonzero(left)[::-1]  # the empty ones first: they fill the segments' last blocks
-    of_block = np.full(blocks, -1)
-    of_block[: used.sum()] = np.repeat(np.arange(parts), used)
-    return order, of_block, (placed + 0.0).view(np.uint64).reshape(1, blocks, BLOCK)
-
-
-def _part(blocks: int) -> int:
-    """Return the largest power of 64 below a number of blocks: what one part holds."""
-    size = 1
-    while size * BLOCK < blocks:
-        size *= BLOCK
-    return size
-
-
-def _padded(array: Words) -> Words:
-    """Add blocks of zeros, so that all parts are of one size."""
-    blocks = array.shape[1]
-    more = -blocks % _part(blocks)
-    return np.pad(array, [(0, 0), (0, more), *[(0, 0)] * (array.ndim - 2)])
 
 
 @lru_cache(1)
@@ -515,8 +479,8 @@ PROTOCOL = Protocol(
         notes=(
             "A quantile is one person's value, and a minimum the most unusual one's. The minimum number of rows hides "
             "whose it is, as well as a group of that size does.",
-            "An asker that leaves the protocol can put in other ranks than it was asked for, and so learn other values "
-            "of groups that are large enough.",
+            "An asker that leaves the protocol can put in other ranks than the question has, and so learn values of "
+            "other common rows in groups that are large enough; never of rows that are not common.",
             "Several questions can be subtracted from each other; keep a log of questions.",
         ),
     ),

@@ -73,6 +73,24 @@ def test_either_site_gets_what_duckdb_answers_to_the_last_bit(sql: str, minimum:
     assert [[plain(v) for v in row] for row in mine.rows] == [[plain(v) for v in row] for row in theirs.rows]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_drawn_questions_are_answered_as_duckdb_answers_them(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    values = ["b.balance", "b.age", "t.spend", "t.tenure", "b.age * 2 - 7", "abs(b.balance)", "t.spend / 7"]
+    places = ["min({})", "max({})", "median({})", "quantile_cont({}, 0.3)", "quantile_disc({}, 0.85)", "count({})"]
+    keys = ["b.city", "t.plan", "b.age > 40", "floor(t.tenure / 10)"]
+    asked = [draw.choice(places).format(draw.choice(values)) for _ in range(4)]
+    key = draw.choice(keys)
+    sql = (
+        f"select {key} as k, count(*), {', '.join(asked)} {JOIN} "
+        f"where {key} is not null and b.age > {draw.integers(60)} group by {key} order by count(*), k"
+    )
+    frames = ugly(seed)
+    mine, theirs = jointly(sql, frames, str(draw.choice(["bank", "telco"])), 1), by_duckdb(sql, frames)
+    assert theirs.rows
+    assert [[plain(v) for v in row] for row in mine.rows] == [[plain(v) for v in row] for row in theirs.rows]
+
+
 def plain(value: Any) -> Any:
     """Numbers as floats, without the sign of zero, for which sites and DuckDB have no order."""
     return value if value is None or isinstance(value, str) else float(value)

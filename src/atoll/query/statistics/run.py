@@ -23,7 +23,7 @@ def question(plan: Plan, asker: str, minimum: int) -> Question:
     (partner,) = (site for site in plan.sites if site != asker)
     order = _order(plan, asker)
     guards = tuple(order.index(_guard(measure)) for measure in order)
-    groups_at = "partner" if plan.group_site == partner else "asker"
+    groups_at = "partner" if _first(plan, asker) == partner else "asker"
     return Question(groups_at, (len(plan.of(asker)), len(plan.of(partner))), guards, minimum)
 
 
@@ -49,8 +49,9 @@ async def ask(
     context: Sequence[str],
 ) -> Answer:  # fmt: skip
     """Ask as the site `asker`; errors as `hidden-totals` and `hidden-quantiles`."""
-    agreed = question(plan, asker, minimum)
-    opened = await hidden_totals.asker(peer, side(keys, part), agreed, rng=rng, context=context)
+    agreed, bring = question(plan, asker, minimum), side(keys, part)
+    joined = await hidden_totals.join(peer, bring, agreed, "asker", rng=rng, context=context)
+    opened = await hidden_totals.asker(peer, bring, agreed, rng=rng, context=context, joined=joined)
     order, (partner,) = _order(plan, asker), (site for site in plan.sites if site != asker)
     at = np.array([order.index(measure) for measure in plan.measures])
     rows = np.flatnonzero(opened.shown[:, 0])
@@ -62,7 +63,15 @@ async def ask(
         if not columns:
             continue
         about, mine = quantile_question(plan, asker, owner, minimum), quantile_side(keys, part)
-        looked_up = await hidden_quantiles.asker(peer, mine, about, columns, rng=rng, context=context)
+        looked_up = await hidden_quantiles.asker(
+            peer,
+            mine,
+            about,
+            columns,
+            rng=rng,
+            context=context,
+            joined=joined if owner == _first(plan, asker) else None,
+        )
         for one, found in zip(wanted, _quantiles(plan.ordered(owner), counts, looked_up), strict=True):
             quantiles[plan.quantiles.index(one)] = found[rows]
     labels = [opened.keys[row] for row in rows]
@@ -78,14 +87,16 @@ async def help_asker(
 
     Errors as `hidden-totals` and `hidden-quantiles`.
     """
-    agreed, order = question(plan, asker, minimum), _order(plan, asker)
-    at = [plan.measures.index(measure) for measure in order]
+    agreed, bring = question(plan, asker, minimum), side(keys, part)
+    at = [plan.measures.index(measure) for measure in _order(plan, asker)]
     drawn = None if noise is None else lambda groups: noise(groups)[:, at]
-    await hidden_totals.partner(peer, side(keys, part), agreed, rng=rng, context=context, noise=drawn)
+    joined = await hidden_totals.join(peer, bring, agreed, "partner", rng=rng, context=context)
+    await hidden_totals.partner(peer, bring, agreed, rng=rng, context=context, joined=joined, noise=drawn)
     for owner in plan.sites:
         if plan.ordered(owner):
             about, mine = quantile_question(plan, asker, owner, minimum), quantile_side(keys, part)
-            await hidden_quantiles.partner(peer, mine, about, rng=rng, context=context)
+            same = joined if owner == _first(plan, asker) else None
+            await hidden_quantiles.partner(peer, mine, about, rng=rng, context=context, joined=same)
 
 
 def _ranks(wanted: Sequence[Quantile], counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -110,9 +121,14 @@ def _quantiles(
 
 def _order(plan: Plan, asker: str) -> list[Measure]:
     """Return the measures in the protocol's order: rows, those of the grouping site, those of the other."""
-    first = plan.group_site or asker
+    first = _first(plan, asker)
     (second,) = (site for site in plan.sites if site != first)
     return [plan.measures[0], *plan.of(first), *plan.of(second)]
+
+
+def _first(plan: Plan, asker: str) -> str:
+    """Return the site that knows which of its rows is in which bin: it makes the groups, or has values to order."""
+    return plan.group_site or (plan.quantiles[0].site if plan.quantiles else asker)
 
 
 def _guard(measure: Measure) -> Measure:
