@@ -117,23 +117,23 @@ def _split(bounds: I64, order: I64, settings: Bits, deeper: I64) -> None:
         for j in range(size):
             back[lo + order[lo + j]] = j
         for start in range(size - 1, -1, -1):
-            side = 1 if size % 2 == 1 and start == size - 1 else 0
-            j = start
-            while not done[lo + j]:
-                for _ in range(2):
-                    p = order[lo + j]
-                    done[lo + j] = True
-                    deeper[lo + side * half + (j >> 1)] = p >> 1
-                    if j >> 1 < half:
-                        settings[1, switch + (j >> 1)] = (j & 1) ^ side
-                    if p >> 1 < half:
-                        settings[0, switch + (p >> 1)] = (p & 1) ^ side
-                    if _ == 0:
-                        if p >> 1 >= half:  # the single wire: the path ends
-                            break
-                        j, side = back[lo + (p ^ 1)], side ^ 1
-                    else:
-                        j, side = j ^ 1, side ^ 1
+            j, side = start, 1 if start >= 2 * half else 0  # the single wire leaves through the lower half
+            entering = False
+            while entering or not done[lo + j]:
+                p = order[lo + j]
+                done[lo + j] = True
+                deeper[lo + side * half + (j >> 1)] = p >> 1
+                if j < 2 * half:
+                    settings[1, switch + (j >> 1)] = (j & 1) ^ side
+                if p < 2 * half:
+                    settings[0, switch + (p >> 1)] = (p & 1) ^ side
+                if entering:  # its neighbour behind goes through the other half
+                    j = j ^ 1
+                elif p < 2 * half:  # and so does its neighbour before
+                    j = back[lo + (p ^ 1)]
+                else:  # it entered as the single wire: the path ends
+                    break
+                side, entering = side ^ 1, not entering
         switch += half
 
 
