@@ -32,6 +32,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.pairwise_keys",
     "atoll.protocols.prepared_intersection",
     "atoll.protocols.hidden_rows",
+    "atoll.protocols.row_order",
     "atoll.protocols.hidden_sum",
     "atoll.protocols.hidden_table",
     "atoll.protocols.masked_values",
