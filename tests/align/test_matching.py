@@ -34,6 +34,8 @@ def test_keys_are_those_of_single_rows_and_know_their_likes(rows: list[tuple[str
     keys, wanted = keys_of(*columns), whole(*columns)
     assert [key or None for texts in keys.batches() for key in texts.items()] == wanted
     assert keys.same.tolist() == [-1 if key is None else wanted.index(key) for key in wanted]
+    alone = [wanted.count(key) == 1 and key is not None for key in wanted]
+    assert (keys.unshared().same >= 0).tolist() == alone
     there = [key for key in wanted if key is not None]
     assert keys.repeated == len(there) - len(set(there))
 

@@ -7,7 +7,7 @@ ids themselves.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -32,7 +32,7 @@ class RowKeys:
     Attributes:
         columns: Id columns, (n,) texts each.
         kinds: The kind of each column.
-        same: (n,) int64 first row with the same key; -1 at rows that have none.
+        same: (n,) int64 first row with the same key; -1 at rows that have none to compare by.
     """
 
     columns: tuple[NDArray[Any], ...]
@@ -71,8 +71,14 @@ class RowKeys:
         """How many rows repeat the key of an earlier one."""
         return int(np.count_nonzero((self.same >= 0) & (self.same != np.arange(len(self)))))
 
+    def unshared(self) -> RowKeys:
+        """Return the same keys, but for those that several rows share."""
+        n = len(self)
+        times = np.bincount(self.same[self.same >= 0], minlength=n)
+        return replace(self, same=np.where((self.same >= 0) & (times[self.same] == 1), self.same, -1))
+
     def batches(self) -> Iterator[Texts]:
-        """Yield the keys, row by row; that of a row without one is empty."""
+        """Yield the keys, row by row; that of a row without one is empty, those that count for none are there."""
         cuts = [*range(0, len(self), BATCH), len(self)]
         parts = (tuple(_texts(column[lo:hi]) for column in self.columns) for lo, hi in pairwise(cuts))
         return packed_keys(parts, self.kinds, missing=True)

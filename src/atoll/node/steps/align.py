@@ -56,8 +56,8 @@ class Align(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
         rows: which rows the job goes on with: the `common` ones, or all of the `label-holder`, whose partners have
             missing values where they lack a row. A job that ends with this step may also ask for the `difference`
             (rows of the label holder that no other site has) or for the `union` of two sites.
-        repeats: rows with the same id: `refuse` them, or `join` every row that the label holder has of an id with the
-            one row of each partner.
+        repeats: rows of one site with the same id: `refuse` them; `skip` an id that several rows share, as if they had
+            none; or `join` every row that the label holder has of an id with the one row of each partner.
     """
 
     protocol: Intersection = "vole"
@@ -66,7 +66,7 @@ class Align(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     security: Literal["semi-honest", "malicious"] = "semi-honest"
     pad_to: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 1
     rows: Literal["common", "label-holder", "difference", "union"] = "common"
-    repeats: Literal["refuse", "join"] = "refuse"
+    repeats: Literal["refuse", "skip", "join"] = "refuse"
 
 
 class AlignStep(Step[Align]):
@@ -122,8 +122,8 @@ class AlignStep(Step[Align]):
             cure = "End the job with step align, or choose `rows: label-holder`."
         if what:
             raise InputError(what, step=self.name, cure=cure)
-        joins = work.labels and self.params.repeats == "join"
-        work.state["keys"] = candidate_keys(work, self.name, self.params.kinds, repeats=joins)
+        repeats = self.params.repeats if work.labels or self.params.repeats == "skip" else "refuse"
+        work.state["keys"] = candidate_keys(work, self.name, self.params.kinds, repeats)
 
     def _ends(self, work: Work) -> bool:
         return work.job.steps[-1] == self.params

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -12,14 +13,16 @@ from atoll.data.sources import Table
 from atoll.node.steps.base import Work, present
 
 
-def candidate_keys(work: Work, step: str, kinds: Sequence[str], *, repeats: bool = False) -> tuple[RowKeys, ...]:
+def candidate_keys(
+    work: Work, step: str, kinds: Sequence[str], repeats: Literal["refuse", "skip", "join"] = "refuse"
+) -> tuple[RowKeys, ...]:
     """Return the keys of a site's rows by each candidate of the job, in order of preference.
 
     Args:
         work: this site's side of the job.
         step: the step that needs them.
         kinds: how each id column is written, in the order in which the candidates name them; text where none is named.
-        repeats: whether rows of this site may share a key.
+        repeats: what becomes of a key that several rows of this site share: `refuse` it, `skip` it, or `join` all rows.
 
     Raises:
         InputError: ids are missing, stand twice, or do not fit their kinds; with their number.
@@ -41,12 +44,14 @@ def candidate_keys(work: Work, step: str, kinds: Sequence[str], *, repeats: bool
         except InputError as error:
             error.column = " + ".join(key)
             raise
-        if keys.repeated and not repeats:
+        if repeats == "skip":
+            keys = keys.unshared()
+        if keys.repeated and repeats == "refuse":
             raise InputError(
                 f"{keys.repeated:,} of {table.rows:,} rows repeat an id",
                 column=" + ".join(key),
                 cure="Bring one row an id: aggregate the rows, or name further id columns."
-                + (" A label holder may repeat ids with `repeats: join` in step align." if step == "align" else ""),
+                + (" Step align can also skip or join them: see `repeats:`." if step == "align" else ""),
             )
         found.append(keys)
         at += len(key)
