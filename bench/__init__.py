@@ -12,6 +12,7 @@ NAMES = (
     "psi_multi",
     "psi_unbalanced",
     "psi_circuit",
+    "align",
     "lookup",
     "statistics",
     "shares",

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.core.errors import InputError
+from atoll.data import buckets
+from atoll.node.steps import comparisons
 from tests.node.aligned import align, job_of, values
 
 NAMES = ["张三", "Ａ1", "A1 ", "b", "c", "d", "e\u0301", "f", "g"]
@@ -156,6 +158,17 @@ def test_each_partner_is_joined_for_itself_to_all_rows_of_the_label_holder(repea
     works, _ = align({"a": a, "b": b, "c": c}, job)
     assert rows_of(works) == Counter(zip(joined["v"], joined["v_b"], joined["v_c"], strict=True))
     assert works["a"].report["overlaps"] == {"b": 15, "c": 8}
+
+
+def test_many_ids_wait_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    unnamed = buckets.unnamed_file
+    monkeypatch.setattr(comparisons, "ON_DISK", 10)
+    monkeypatch.setattr(buckets, "unnamed_file", lambda folder: made.append(folder) or unnamed(folder))
+    frames = {"bank": frame([f"{at}" for at in range(40)], 0), "shop": frame([f"{at}" for at in range(30, 45)], 100)}
+    works, _ = align(frames, job_of(PAIR, {}))
+    assert rows_of(works) == Counter((float(at), 70.0 + at) for at in range(30, 40))
+    assert {folder.name for folder in made} == {"bank", "shop"}
 
 
 def test_rows_of_one_id_are_joined_by_each_key_of_their_own() -> None:

@@ -129,18 +129,21 @@ class Offer:
             bring = self.rows[at : at + len(texts)]
             at += len(texts)
             if not bring.all():
-                pairs = zip(texts.items(), bring.tolist(), strict=True)
-                texts = Texts.of([key if brought else self._nobody() for key, brought in pairs])
+                items, others = texts.items(), np.flatnonzero(~bring)
+                for place, nobody in zip(others.tolist(), self._nobody(len(others)), strict=True):
+                    items[place] = nobody
+                texts = Texts.of(items)
             yield texts
         for lo in range(at, self.size, BATCH):
-            yield Texts.of([self._nobody() for _ in range(min(BATCH, self.size - lo))])
+            yield Texts.of(self._nobody(min(BATCH, self.size - lo)))
 
     def items(self) -> list[bytes]:
         """Return all of them as objects."""
         return [key for texts in self for key in texts.items()]
 
-    def _nobody(self) -> bytes:
-        return b"none:" + self.rng.bytes(16)
+    def _nobody(self, count: int) -> list[bytes]:
+        drawn = self.rng.bytes(16 * count)
+        return [b"none:" + drawn[at : at + 16] for at in range(0, 16 * count, 16)]
 
 
 def _texts(column: NDArray[Any]) -> Texts:

@@ -23,6 +23,9 @@ from atoll.protocols import multi_intersection
 if TYPE_CHECKING:
     from atoll.node.steps.align import Align
 
+ON_DISK = 1 << 22
+"""Ids of a comparison beyond which their hashes wait on disk where the protocol can do that."""
+
 Rows = NDArray[np.int64]
 
 
@@ -99,8 +102,12 @@ class Comparisons:
         return {"rng": offer.rng.spawn(), "context": context}
 
     def _pair_options(self, offer: Offer, number: int) -> dict[str, Any]:
-        security = {"security": self.params.security} if self.params.security != "semi-honest" else {}
-        return self._options(offer, number) | {"progress": partial(self.session.progress, "ids"), **security}
+        more: dict[str, Any] = {"progress": partial(self.session.progress, "ids")}
+        if self.params.security != "semi-honest":
+            more["security"] = self.params.security
+        if self.streams and offer.size > ON_DISK:
+            more["folder"] = self.work.store.folder
+        return self._options(offer, number) | more
 
     async def _ids(self, offer: Offer) -> Any:
         return offer if self.streams else await offload(offer.items)
