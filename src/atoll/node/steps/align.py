@@ -49,7 +49,8 @@ class Align(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
             nobody learns who is in some of the tables only. By pairs: `ecdh`, which rests on fewer assumptions;
             `kkrt`, an independent second way; `blind-rsa` and `salted-hash`, weak ones that need every site's consent.
         minimum: fewest common rows; with less the job ends, for small groups say something of single persons.
-        kinds: how each id column is written: `text`, `caseless`, `email`, `phone` or `resident`; text if left out.
+        kinds: how each id column is written, in the order in which the keys name them: `text`, `caseless`, `email`,
+            `phone` or `resident`; text if left out.
         security: what the other site may be: `semi-honest`, or `malicious` for two sites with `vole`, which then notice
             when the other cheats.
         pad_to: each site tells the number of its ids rounded up to a multiple of this, by ids that nobody has.
@@ -143,7 +144,7 @@ class AlignStep(Step[Align]):
         else:
             rows, matched = await self._help(session, work, keys, compare)
         work.store.write_array("rows.npy", rows)
-        if self._ends(work) and len(rows):
+        if self._ends(work) and (work.labels or self.params.rows != "difference"):
             align_text.write(work, rows, matched if work.labels else {})
         self._take(work, rows)
         return align_text.line(self.params, work, rows, matched) + near

@@ -76,7 +76,7 @@ def line(params: Align, work: Work, rows: Rows, matched: Mapping[str, Matched]) 
     by = zip(next(iter(counts)), work.mine.keys, strict=True) if len(counts) == 1 and len(work.mine.keys) > 1 else ()
     how = ", ".join(f"{count:,} by {' + '.join(key)}" for count, key in by)
     text = f"{common:,} of {own:,} {subject} are in common" + (f" ({how})" if how else "")
-    return text if len(rows) == common else f"{text}; the job goes on with {len(rows):,} rows"
+    return text if len(rows) == common else f"{text}; the job has {len(rows):,} rows"
 
 
 def write(work: Work, rows: Rows, matched: Mapping[str, Matched]) -> None:
