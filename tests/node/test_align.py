@@ -181,6 +181,13 @@ def test_rows_of_one_id_are_joined_by_each_key_of_their_own() -> None:
     assert "(1 by phone, 2 by mail)" in works["bank"].state["line"]
 
 
+def test_a_difference_without_rows_is_an_empty_list() -> None:
+    frames = {"bank": frame(["x"], 0), "shop": frame(["y", "x"], 100)}
+    works, _ = align(frames, job_of(PAIR, {"rows": "difference", "protocol": "ecdh"}))
+    assert works["bank"].state["file"] == ["id,key at shop"]
+    assert works["bank"].state["line"] == "0 of 1 customers are at no other site"
+
+
 def test_padding_and_a_single_row() -> None:
     one = {"bank": frame(["x"], 0), "shop": frame(["x", "y"], 100)}
     works, _ = align(one, job_of(PAIR, {"pad_to": 50, "rows": "union", "protocol": "ecdh"}))
