@@ -214,7 +214,9 @@ def test_what_matched_rows_hold_in_later_keys_is_seen_by_nobody() -> None:
 @pytest.mark.parametrize(
     ("ids", "step", "frames", "words"),
     [
-        ([["a"], ["b"]], {}, {"a": ["1", "", ""], "b": ["", "2", ""]}, "1 rows have no id"),
+        ([["a"], ["b"]], {}, {"a": ["1", "", " "], "b": ["", "2", ""]}, "1 rows have no id"),
+        ("a", {}, {"a": ["1", "2", "\u3000"], "b": ["4", "5", "6"]}, "1 rows have no id"),
+        (["a", "b"], {}, {"a": ["1", "2", "3"], "b": ["4", "5", ""]}, "1 rows have no id"),
         ([["a"], ["b"]], {}, {"a": ["1", "1", ""], "b": ["", "2", "3"]}, "1 of 3 rows repeat an id"),
         ([["a", "b"], ["b"]], {}, {"a": ["1", "1", "1"], "b": ["2", "2", "3"]}, "1 of 3 rows repeat an id"),
         ([["a"], ["b"]], {"kinds": ["text", "phone"]}, {"a": ["1", "2", "3"], "b": ["", "no", ""]}, "1 of 3 ids"),

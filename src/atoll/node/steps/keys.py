@@ -35,17 +35,23 @@ def candidate_keys(
             f"step {step} names {len(kinds)} kinds for {width} id columns",
             cure="Name one kind for each id column, or none.",
         )
-    _refuse_missing(table, work)
     found, at = [], 0
     for key in named:
         columns = [table.ids[names.index(name)] for name in key]
         try:
-            keys = RowKeys.of(columns, kinds[at : at + len(key)], rng=work.rng)
+            found.append(RowKeys.of(columns, kinds[at : at + len(key)], rng=work.rng))
         except InputError as error:
             error.column = " + ".join(key)
             raise
-        if repeats == "skip":
-            keys = keys.unshared()
+        at += len(key)
+    empty = int(np.count_nonzero(np.logical_and.reduce([keys.same < 0 for keys in found])))
+    if empty:
+        raise InputError(
+            f"{empty:,} rows have no id", column=work.mine.key_text, cure="Give every row an id, or leave it out."
+        )
+    if repeats == "skip":
+        found = [keys.unshared() for keys in found]
+    for keys, key in zip(found, named, strict=True):
         if keys.repeated and repeats == "refuse":
             raise InputError(
                 f"{keys.repeated:,} of {table.rows:,} rows repeat an id",
@@ -53,8 +59,6 @@ def candidate_keys(
                 cure="Bring one row an id: aggregate the rows, or name further id columns."
                 + (" Step align can also skip or join them: see `repeats:`." if step == "align" else ""),
             )
-        found.append(keys)
-        at += len(key)
     return tuple(found)
 
 
@@ -68,15 +72,3 @@ def usable_keys(work: Work, step: str, kinds: Sequence[str]) -> list[bytes]:
         raise InputError(f"step {step} compares by one key only", cure="Name one key under `id:`.")
     (keys,) = candidate_keys(work, step, kinds)
     return [key for texts in keys.batches() for key in texts.items()]
-
-
-def _refuse_missing(table: Table, work: Work) -> None:
-    """Refuse rows that lack a part of every candidate key."""
-    lacking = np.ones(table.rows, np.bool_)
-    for key in work.mine.keys:
-        lacking &= np.logical_or.reduce([table.ids[work.mine.ids.index(name)] == "" for name in key])
-    empty = int(np.count_nonzero(lacking))
-    if empty:
-        raise InputError(
-            f"{empty:,} rows have no id", column=work.mine.key_text, cure="Give every row an id, or leave it out."
-        )
