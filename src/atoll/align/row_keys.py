@@ -78,7 +78,7 @@ class RowKeys:
         return replace(self, same=np.where((self.same >= 0) & (times[self.same] == 1), self.same, -1))
 
     def batches(self) -> Iterator[Texts]:
-        """Yield the keys, row by row; that of a row without one is empty, those that count for none are there."""
+        """Yield the keys of all rows in their order; a row that lacks a part has an empty one."""
         cuts = [*range(0, len(self), BATCH), len(self)]
         parts = (tuple(_texts(column[lo:hi]) for column in self.columns) for lo, hi in pairwise(cuts))
         return packed_keys(parts, self.kinds, missing=True)

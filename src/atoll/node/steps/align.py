@@ -225,4 +225,4 @@ class AlignStep(Step[Align]):
         table: Table = present(work.table, "table")
         work.rows, work.X = rows, table.columns.take(rows)
         if work.y is not None:
-            work.y = work.y[rows]
+            work.y = np.where(rows < 0, np.nan, work.y[rows])
