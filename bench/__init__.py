@@ -13,6 +13,7 @@ NAMES = (
     "psi_multi",
     "psi_unbalanced",
     "psi_circuit",
+    "align",
     "lookup",
     "statistics",
     "shares",

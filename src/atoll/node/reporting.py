@@ -360,5 +360,5 @@ def _notes(work: Work) -> tuple[str, ...]:
         notes.append(f"Left out because they are constant: {', '.join(work.report['left_out'])}.")
     part = work.part
     if part is not None and work.y is not None:
-        notes.append(f"The rate of label 1 among the common rows is {float(np.mean(work.y)):.2%}.")
+        notes.append(f"The rate of label 1 among the rows of the job is {float(np.mean(work.y)):.2%}.")
     return tuple(notes)
