@@ -8,6 +8,7 @@ data, plain text or a bare library), in one run. `bench.harness` is what they sh
 NAMES = (
     "channel",
     "ecdh",
+    "dp",
     "psi",
     "psi_multi",
     "psi_unbalanced",

@@ -20,8 +20,8 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Accepted from users who have them, or needed by the test suites only.
-OPTIONAL = {"hypothesis", "pandas", "polars", "pytest", "uvloop"}
-HEAVY = ("duckdb", "grpc", "numba", "plotly", "scipy", "sklearn")
+OPTIONAL = {"dp_accounting", "hypothesis", "opendp", "pandas", "polars", "pytest", "uvloop"}
+HEAVY = ("dp_accounting", "duckdb", "grpc", "numba", "opendp", "plotly", "scipy", "sklearn")
 
 
 @pytest.mark.processes

@@ -206,6 +206,7 @@ def check(job: Job, now: datetime | None = None) -> None:
                 cure="Choose the profile 'secure', or ask for totals only: `step: ask`.",
             )
     _check_roles(job)
+    _check_noise(job)
     widths = {name: tuple(map(len, part.keys)) for name, part in job.sites.items()}
     if len(set(widths.values())) != 1 or () in widths.values():
         named = "; ".join(f"{name} {part.key_text}" for name, part in job.sites.items())
@@ -214,6 +215,21 @@ def check(job: Job, now: datetime | None = None) -> None:
         if part.label and part.role != "label-holder":
             raise InputError(f"site {name} holds features but names a label", site=name, cure="Remove `label:` there.")
     check_order(job)
+
+
+def _check_noise(job: Job) -> None:
+    """Refuse under the profile `secure+dp` what is not differentially private for every site."""
+    from atoll.node.steps import build
+
+    for step in build(job) if job.profile == "secure+dp" else ():
+        for site in job.sites:
+            if step.loss(job, site) is None:
+                raise ContractError(
+                    f"step {step.name} adds no noise to what it tells about the rows of {site}, which the profile "
+                    f"{job.profile!r} demands",
+                    step=step.name,
+                    cure="Ask with `privacy:` in `step: ask`, or choose another profile.",
+                )
 
 
 def _check_roles(job: Job) -> None:
