@@ -59,8 +59,9 @@ async def descend(evaluate: Evaluate, start: F64, names: Sequence[str], *, most:
         InputError: columns overlap, or the objective has no minimum that can be reached.
     """
     here, point = start, await evaluate(start)
+    solver = system(point.hessian, names, step=step)
     for _ in range(most):
-        move = system(point.hessian, names, step=step).solve(point.gradient)
+        move = solver.solve(point.gradient)
         if (np.abs(point.gradient) <= TOLERANCE * np.sqrt(np.diagonal(point.hessian))).all():
             return here + move, await evaluate(here + move)
         for _ in range(_HALVINGS):
@@ -71,6 +72,10 @@ async def descend(evaluate: Evaluate, start: F64, names: Sequence[str], *, most:
         else:
             break
         here, point = here + move, there
+        try:
+            solver = system(point.hessian, names, step=step)
+        except InputError:  # it was fine at the start, and has gone flat on the way to infinity
+            break
     raise InputError(
         f"no best coefficients were found in {most} steps",
         step=step,
