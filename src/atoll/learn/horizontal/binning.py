@@ -78,7 +78,7 @@ async def fit(totals: Totals, X: Rows, params: BinningParams) -> tuple[ColumnCut
     for name, column in zip(X.names, X.values.T, strict=True):
         if np.isinf(column).any():
             raise InputError("it holds an infinite value", step=STEP, column=name, cure="Make it missing.")
-    await agree(totals, params, X.names, len(X.values), step=STEP)
+    totals, _ = await agree(totals, params, X.names, len(X.values), step=STEP)
     known = [column[~np.isnan(column)] for column in X.values.T]
     ends = np.stack(await extremes(totals, known, what=f"{STEP}: ends"), axis=1)
     levels = np.arange(1, params.bins) / params.bins

@@ -97,7 +97,7 @@ async def fit(totals: Totals, first: Column, second: Column, params: Contingency
     """
     if len(first.values) != len(second.values):
         raise InputError("it has another number of rows than the first column", step=STEP, column=second.name)
-    await agree(totals, params, (first.name, second.name), len(first.values), step=STEP)
+    totals, _ = await agree(totals, params, (first.name, second.name), len(first.values), step=STEP)
     both = (first.values >= 0) & (second.values >= 0)
     kept = [column.take(np.flatnonzero(both)) for column in (first, second)]
     names = [(await categories(totals, column, smallest=params.smallest, step=STEP))[0] for column in kept]

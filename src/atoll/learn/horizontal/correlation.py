@@ -64,7 +64,7 @@ async def fit(totals: Totals, X: Rows, params: CorrelationParams) -> Correlation
         InputError: a value is infinite, or missing and must not be; no site has a row; too many distinct values.
     """
     X, _ = settle(X, None, params.missing, step=STEP)
-    rows = await agree(totals, params, X.names, len(X.values), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(X.values), step=STEP)
     if rows < 2:
         raise InputError("all sites together have one row", step=STEP, cure="Look at the filters and at `missing`.")
     values = X.values

@@ -124,7 +124,7 @@ async def fit(totals: Totals, X: Rows, time: F64, event: F64, params: CoxParams)
     X, event = Rows(X.names, both.values[:, :-1]), both.values[:, -1]
     check_people(np.column_stack([time, event]), step=STEP)
     time = round_up(time, params.unit)
-    rows = await agree(totals, params, X.names, len(time), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(time), step=STEP)
     times, deaths = await distinct(totals, time[event == 1], most=params.most, what=f"{STEP}: times of events")
     if not times.size:
         raise InputError("no site has an event", step=STEP, column="event", cure="Look at the filters.")

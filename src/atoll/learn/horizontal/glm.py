@@ -138,7 +138,7 @@ async def fit(
     both, y = settle(_beside(X, extra), y, params.missing, step=STEP)
     X, extra = Rows(X.names, both.values[:, :-2]), [both.values[:, -2], both.values[:, -1]]
     _check_label(params, y, extra[1])
-    rows = await agree(totals, params, X.names, len(y), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(y), step=STEP)
     names = (INTERCEPT, *X.names) if params.intercept else X.names
     if rows <= len(names) and not params.ridge:
         cure = "Leave columns out."

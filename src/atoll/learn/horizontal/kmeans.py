@@ -97,7 +97,7 @@ async def fit(totals: Totals, X: Rows, params: KMeansParams, *, rng: Rng) -> KMe
         InputError: values are missing or infinite, there are fewer rows than clusters, or starts are of another width.
     """
     X, _ = settle(X, None, params.missing, step=STEP)
-    rows = await agree(totals, params, X.names, len(X.values), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(X.values), step=STEP)
     if rows < params.clusters:
         cure = "Ask for fewer."
         raise InputError(f"{rows:,} rows are too few for {params.clusters} clusters", step=STEP, cure=cure)

@@ -106,7 +106,7 @@ async def fit(totals: Totals, X: Rows, y: F64, params: LinearParams) -> LinearMo
         InputError: values are missing or infinite, columns overlap, or there are no more rows than coefficients.
     """
     X, y = settle(X, y, params.missing, step=STEP)
-    rows = await agree(totals, params, X.names, len(y), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(y), step=STEP)
     names = (INTERCEPT, *X.names) if params.intercept else X.names
     k = len(names)
     if rows <= k and not params.ridge:

@@ -86,7 +86,7 @@ async def fit(totals: Totals, X: Rows, y: F64, params: MultinomialParams) -> Mul
             coefficients, or columns tell the classes exactly.
     """
     X, y = settle(X, y, params.missing, step=STEP)
-    rows = await agree(totals, params, X.names, len(y), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(y), step=STEP)
     found, codes = await classes(totals, y, step=STEP)
     names = (INTERCEPT, *X.names) if params.intercept else X.names
     k, free = len(names), found.size - 1

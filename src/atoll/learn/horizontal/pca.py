@@ -96,7 +96,8 @@ async def fit(totals: Totals, X: Rows, params: PcaParams) -> PcaModel:
             than components.
     """
     X, _ = settle(X, None, params.missing, step=STEP)
-    rows, p = await agree(totals, params, X.names, len(X.values), step=STEP), len(X.names)
+    p = len(X.names)
+    totals, rows = await agree(totals, params, X.names, len(X.values), step=STEP)
     wide = params.solver == "randomised"
     if params.components > min(p, rows - 1) or (rows <= p and not wide):
         what = f"{rows:,} rows and {p:,} columns do not give {params.components} components"

@@ -109,7 +109,7 @@ async def fit(totals: Totals, table: Columns, params: RecipeParams) -> Recipe:
             no value at any site.
     """
     kinds = tuple(f"{column.kind}: {column.name}" for column in table)
-    await agree(totals, params, kinds, table.rows, step=STEP)
+    totals, _ = await agree(totals, params, kinds, table.rows, step=STEP)
     numeric = [column for column in table if column.kind == "numeric"]
     numbers = await _numbers(totals, numeric, params) if numeric else ()
     named = []

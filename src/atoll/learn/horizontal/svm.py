@@ -88,7 +88,7 @@ async def fit(totals: Totals, X: Rows, y: F64, params: SvmParams) -> SvmModel:
         InputError: values are missing or infinite, or there is one class.
     """
     X, y = settle(X, y, params.missing, step=STEP)
-    rows = await agree(totals, params, X.names, len(y), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(y), step=STEP)
     found, codes = await classes(totals, y, step=STEP)
     frame = await scale(totals, X.values, rows, centred=params.intercept, step=STEP)
     wanted = [1] if found.size == 2 else range(found.size)

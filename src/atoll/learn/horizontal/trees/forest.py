@@ -89,7 +89,7 @@ async def boost(totals: Totals, table: Columns, y: F64, params: BoostParams, *, 
     Raises:
         InputError: a label or a column cannot be used, or sites differ in columns or parameters.
     """
-    rows, mean, unit = await _start(totals, table, y, params, binary=params.objective == "logistic")
+    totals, rows, mean, unit = await _start(totals, table, y, params, binary=params.objective == "logistic")
     columns = await fit_bins(totals, table, max_bin=params.max_bin, smallest=params.smallest)
     binned, public = code_table(table, columns), _public(params.seed)
     logistic = params.objective == "logistic"
@@ -128,7 +128,7 @@ async def forest(totals: Totals, table: Columns, y: F64, params: ForestParams, *
     Raises:
         InputError: a label or a column cannot be used, or sites differ in columns or parameters.
     """
-    rows, mean, unit = await _start(totals, table, y, params, binary=False)
+    totals, rows, mean, unit = await _start(totals, table, y, params, binary=False)
     columns = await fit_bins(totals, table, max_bin=params.max_bin, smallest=params.smallest)
     binned, public = code_table(table, columns), _public(params.seed)
     share, label, trees = params.share(len(columns)), _on_grid(y / unit, 16 * rows), []
@@ -144,8 +144,8 @@ async def forest(totals: Totals, table: Columns, y: F64, params: ForestParams, *
 
 async def _start(
     totals: Totals, table: Columns, y: F64, params: BoostParams | ForestParams, *, binary: bool
-) -> tuple[int, float, float]:
-    """Check the label; return rows and mean over all sites, and a power of two above every label."""
+) -> tuple[Totals, int, float, float]:
+    """Check the label; return steady totals, rows and mean over all sites, and a power of two above every label."""
     if y.shape != (table.rows,):
         raise InputError(f"{table.rows:,} rows have labels of shape {y.shape}", step=STEP, column="label")
     if not np.isfinite(y).all():
@@ -156,10 +156,10 @@ async def _start(
     if not len(table):
         raise InputError("there is no column", step=STEP, cure="Name at least one.")
     kinds = tuple(f"{column.kind}: {column.name}" for column in table)
-    rows = await agree(totals, params, kinds, table.rows, step=STEP)
+    totals, rows = await agree(totals, params, kinds, table.rows, step=STEP)
     unit = 1.0 if binary else await _unit(totals, y)
     total = await totals.total(np.array([_on_grid(y / unit, rows, 52).sum()]), what=f"{STEP}: mean of the label")
-    return rows, float(total[0]) / rows * unit, unit
+    return totals, rows, float(total[0]) / rows * unit, unit
 
 
 async def _unit(totals: Totals, y: F64) -> float:
