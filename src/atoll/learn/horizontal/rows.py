@@ -174,9 +174,9 @@ async def same(totals: Totals, *arrays: F64, step: str) -> list[F64]:
     parts = np.concatenate([np.where(finite, mantissa, special), np.where(finite, exponent, _SPECIAL)])
     mine = parts if totals.site == totals.sites[0] else np.zeros_like(parts)
     mantissa, exponent = (await totals.total(mine, what=f"{step}: the result, as the first site has it")).reshape(2, -1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         special = np.where(mantissa == 0, np.nan, mantissa * np.inf)
-    agreed = np.where(exponent == _SPECIAL, special, np.ldexp(mantissa, exponent.astype(np.int64)))
+        agreed = np.where(exponent == _SPECIAL, special, np.ldexp(mantissa, exponent.astype(np.int64)))
     ends = np.cumsum([np.size(array) for array in arrays])[:-1]
     return [part.reshape(np.shape(array)) for part, array in zip(np.split(agreed, ends), arrays, strict=True)]
 
