@@ -37,10 +37,11 @@ result is the one on pooled rows, up to the last digits of float64 and the toler
 with.
 
 *Difference* is the largest relative difference of coefficients, standard errors, p values, likelihoods and so on
-(relative to a figure's own size, or to a thousandth of the largest in its group). *Real rows* are {real}. *Drawn
-tables* are {drawn} tables of 60 to 170 rows with columns of all sizes and off centre, dealt unevenly to one to five
-sites; some sites have no row. *Sums* is how often the sites added up, *numbers* how many numbers they were told in all.
-Seconds are those of all sites in one process, and of the package on the pooled rows.
+(relative to a figure's own size, or to a thousandth of the largest in its group). *Real rows* are {real}.
+
+*Drawn tables* are {drawn} tables of 60 to 170 rows with columns of all sizes and off centre, dealt unevenly to one to
+five sites; some sites have no row. *Sums* is how often the sites added up, *numbers* how many numbers they were told in
+all. Seconds are those of all sites in one process, and of the package on the pooled rows.
 
 | model | compared with | difference, real rows | difference, drawn tables | sums | numbers | seconds | package |
 | --- | --- | --: | --: | --: | --: | --: | --: |
@@ -72,10 +73,9 @@ def run(size: str, report: Report) -> None:
             f"{model.name}, {len(task.X):,} rows, {len(task.rows)} sites", one.seconds, unit="s", limit=one.pooled,
             limit_name=f"{model.oracle}, pooled", note=f"{shown}; {one.sums} sums of {one.numbers:,} numbers",
         )  # fmt: skip
-        cells = (
-            model.name, model.oracle, f"{one.difference:.0e}", f"{worst:.0e}", f"{one.sums}", f"{one.numbers:,}",
-            f"{one.seconds:.2f}", f"{one.pooled:.2f}",
-        )  # fmt: skip
+        figures = [f"{value:.0e}" if value else "0" for value in (one.difference, worst)]
+        figures += [f"{one.sums}", f"{one.numbers:,}", f"{one.seconds:.2f}", f"{one.pooled:.2f}"]
+        cells = [model.name, model.oracle, *figures]
         lines.append(f"| {' | '.join(cells)} |")
     if size == "medium":
         PAGE.write_text(HEAD.format(real=words(tables), drawn=DRAWN) + "\n".join(lines) + "\n", encoding="utf-8")

@@ -35,6 +35,8 @@ from atoll.protocols.secure_sum.totals import Totals
 
 STEP = "Cox regression"
 
+_MOST_EVENTS = 5_000_000  # each takes memory at every site
+
 
 class CoxParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Parameters of a Cox regression.
@@ -128,6 +130,10 @@ async def fit(totals: Totals, X: Rows, time: F64, event: F64, params: CoxParams)
     times, deaths = await distinct(totals, time[event == 1], most=params.most, what=f"{STEP}: times of events")
     if not times.size:
         raise InputError("no site has an event", step=STEP, column="event", cure="Look at the filters.")
+    if deaths.sum() > _MOST_EVENTS:
+        raise InputError(
+            f"there are more than {_MOST_EVENTS:,} events", step=STEP, column="event", cure="Draw a sample."
+        )
     until = np.searchsorted(times, time, side="right") - 1
     await _check_groups(totals, until, deaths, params)
     frame = await scale(totals, X.values, rows, step=STEP)
