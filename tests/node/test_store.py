@@ -13,7 +13,8 @@ from atoll.core.channel import AuditLine
 from atoll.core.errors import InputError
 from atoll.node.home import Home
 from atoll.node.log import JobLog
-from atoll.node.store import TORN, Store, room
+from atoll.node.store import Store, room
+from atoll.whole_files import TORN
 
 
 def test_a_job_takes_its_name_at_the_end_and_replaces_its_earlier_run(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from atoll import whole_files
 from atoll.core.errors import InputError
 from atoll.data.columns import Kind
 from atoll.data.profile import Profile, profile
@@ -65,10 +66,7 @@ class Catalogue:
                 )
         dataset = Dataset(name, source, profile(source), dict(units or {}))
         self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.folder / f"{name}.json"
-        fresh = target.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(dataset)))
-        fresh.replace(target)
+        whole_files.write(self.folder / f"{name}.json", msgspec.json.format(msgspec.json.encode(dataset)))
         return dataset
 
     def names(self) -> list[str]:

@@ -10,7 +10,6 @@ import errno
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,13 +20,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from atoll import whole_files
 from atoll.core.errors import InputError
 
 T = TypeVar("T")
 RESUME = "resume"
 """What only another try needs is kept in a folder of this name, and goes when the job is done."""
 
-TORN = ".torn-"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -87,7 +86,7 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             if failed.exists():
                 failed.rename(folder)
-                for torn in folder.rglob(f"{TORN}*"):
+                for torn in folder.rglob(f"{whole_files.TORN}*"):
                     torn.unlink()
             else:
                 folder.mkdir(mode=0o700)
@@ -123,16 +122,7 @@ class Store:
         target = self.folder / name
         with writing(self.folder):
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=TORN, dir=target.parent)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, target)
-            except OSError:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            whole_files.write(target, data)
         return target
 
     def slot(self, name: str) -> tuple[Callable[[], bytes | None], Callable[[bytes], Path]]:

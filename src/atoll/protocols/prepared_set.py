@@ -7,8 +7,6 @@ F(y).  To whoever does not know F(y) it is noise, and so is the number of ids be
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -19,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from atoll import whole_files
 from atoll.core.errors import InputError, ProtocolError
 from atoll.crypto import filled_store, okvs, oprf, ristretto
 from atoll.crypto.filled_store import Store
@@ -154,9 +153,10 @@ def prepare(
 def save_filter(folder: Path, filter_: Filter) -> None:
     """Keep a filter in a folder, in place of an older one."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(folder / _WORDS, lambda path: _save_words(path, filter_.words))
+    with whole_files.filling(folder / _WORDS) as file:
+        np.save(file, filter_.words, allow_pickle=False)
     text = msgspec.json.encode({"about": filter_.about, "digest": filter_.digest.hex()})
-    _write(folder / _FILTER, lambda path: path.write_bytes(text))
+    whole_files.write(folder / _FILTER, text)
 
 
 def load_filter(folder: Path) -> Filter:
@@ -179,7 +179,7 @@ def load_filter(folder: Path) -> Filter:
 def save(folder: Path, prepared: Prepared) -> None:
     """Keep a server's set in a folder that only this user may read; other sites get nothing but the filter."""
     save_filter(folder, prepared.filter)
-    _write(folder / _KEY, lambda path: path.write_bytes(prepared.key))
+    whole_files.write(folder / _KEY, prepared.key)
 
 
 def load(folder: Path) -> Prepared:
@@ -239,8 +239,7 @@ class Allowance:
             )
         self._counts[client] = _Count(day, digest.hex(), before + n, earlier + n)
         if self.path is not None:
-            text = msgspec.json.encode(self._counts)
-            _write(self.path, lambda path: path.write_bytes(text))
+            whole_files.write(self.path, msgspec.json.encode(self._counts))
 
 
 class _Count(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -275,20 +274,3 @@ def _as_words(labels: Bytes) -> Words:
     padded = np.zeros((len(labels), 8 * columns), np.uint8)
     padded[:, : labels.shape[1]] = labels
     return padded.view(np.uint64).reshape(len(labels), columns)
-
-
-def _save_words(path: Path, words: Words) -> None:
-    with path.open("wb") as file:
-        np.save(file, words, allow_pickle=False)
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all, for this user only."""
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.replace(name, path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise

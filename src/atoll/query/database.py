@@ -9,7 +9,6 @@ FOLDER/changes-VERSION.npz   what has changed since the version before
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from atoll import whole_files
 from atoll.crypto import lookup_table, oprf, pir, ristretto
 from atoll.crypto.aes import expand
 from atoll.crypto.lookup_table import Layout, layout_for
@@ -268,8 +268,7 @@ def _matrix(
     rng: Rng,
 ) -> NDArray[np.uint8]:
     """Write the matrix; empty slots hold random bytes, so that nobody sees which they are."""
-    temporary = target.with_name(f".torn-{target.name}")
-    with files.writing(target.parent):
+    with files.writing(target.parent), whole_files.making(target) as temporary:
         matrix = np.lib.format.open_memmap(temporary, "w+", np.uint8, (layout.rows, layout.columns))
         order = np.argsort(rank, kind="stable")
         ends = np.searchsorted(rank[order], np.arange(layout.slots + 1))
@@ -279,5 +278,4 @@ def _matrix(
             block[columns[here]] = slots[here]
             matrix[slot * layout.width : (slot + 1) * layout.width] = block.T
         matrix.flush()
-        os.replace(temporary, target)
     return np.asarray(matrix)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from atoll import whole_files
 from atoll.core.errors import InputError
 
 T = TypeVar("T")
@@ -35,17 +34,8 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     Raises:
         InputError: The disk is full, or the folder cannot be written.
     """
-    with writing(path.parent):
-        handle, temporary = tempfile.mkstemp(prefix=".torn-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                fill(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    with writing(path.parent), whole_files.filling(path) as file:
+        fill(file)
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:

@@ -40,7 +40,6 @@ def write_table(path: Path, fields: Sequence[Field], rows: Iterable[Row]) -> Non
     """
     if path.suffix.lower() == ".csv":
         files.write(path, lambda file: _csv(file, fields, rows))
-        path.chmod(0o600)
         return
     import duckdb
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from atoll import whole_files
 from atoll.crypto import lookup_table, oprf, pir
 from atoll.crypto.random import Rng
 from atoll.protocols.keyword_lookup.table import digest_of
@@ -152,11 +152,10 @@ def _write(folder: Path, meta: Meta, pending: Pending, rows: int, index: NDArray
     """Write the next version: a copy of the matrix with other slots, the hint with what they add to it."""
     layout, identity, version = meta.layout, bytes.fromhex(meta.identity), meta.version + 1
     target = folder / f"matrix-{version}.npy"
-    temporary = target.with_name(f".torn-{target.name}")
     places = np.array(sorted(pending.slots), np.int64)
     first, columns = places // layout.columns * layout.width, places % layout.columns
     changes = np.empty((len(places), layout.width), np.int16)
-    with files.writing(folder):
+    with files.writing(folder), whole_files.making(target) as temporary:
         shutil.copyfile(folder / f"matrix-{meta.version}.npy", temporary)
         matrix = np.load(temporary, mmap_mode="r+", allow_pickle=False)
         for at, place in enumerate(places.tolist()):
@@ -164,7 +163,6 @@ def _write(folder: Path, meta: Meta, pending: Pending, rows: int, index: NDArray
             changes[at] = pir.signed_change(pending.slots[place], np.ascontiguousarray(matrix[part, columns[at]]))
             matrix[part, columns[at]] = pending.slots[place]
         matrix.flush()
-        os.replace(temporary, target)
     hint = np.array(files.read_array(folder / f"hint-{meta.version}.npy", "<u4", (layout.rows, pir.N)))
     pir.change_hint(hint, pir.PublicMatrix(identity, layout.columns), first, columns, changes)
     overflow = np.zeros((rows, layout.row_bytes), np.uint8)

@@ -6,13 +6,13 @@ import base64
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from atoll import whole_files
 from atoll.core.errors import InputError
 from atoll.privacy import profiles
 from atoll.report import story, words
@@ -41,8 +41,8 @@ def write_report(data: ReportData, path: Path) -> Path:
     record = msgspec.json.format(msgspec.json.encode(data, order="deterministic"), indent=2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _put(path.with_suffix(".json"), record + b"\n")
-        _put(path, text.encode())
+        whole_files.write(path.with_suffix(".json"), record + b"\n", mode=0o644)
+        whole_files.write(path, text.encode(), mode=0o644)
     except OSError as error:
         raise InputError(
             f"The report cannot be written: {error.strerror or error}",
@@ -252,12 +252,3 @@ def _rounded(value: Any) -> Any:
 
 def _text(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
-
-
-def _put(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

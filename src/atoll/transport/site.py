@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import os
-import tempfile
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from atoll import whole_files
 from atoll.core.errors import IdentityError
 from atoll.core.identity import Card, check_address, check_name, dns_name, read_card, sign
 
@@ -101,7 +101,7 @@ class Site:
                 )
         path = self.folder / TRUSTED / f"{dns_name(card.name)}.card"
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        _write(path, card.text().encode(), mode=0o644)
+        whole_files.write(path, card.text().encode(), mode=0o644)
 
 
 def init_site(folder: Path, name: str, address: str, *, days: int = 730) -> Site:
@@ -128,8 +128,8 @@ def init_site(folder: Path, name: str, address: str, *, days: int = 730) -> Site
     card = _sign_card(key, name, address, _certificate(key, name, start, end), start, end)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     site = Site(folder, card, key)
-    _write(folder / KEY, site.key_pem, mode=0o600)
-    _write(folder / CARD, card.text().encode(), mode=0o644)
+    whole_files.write(folder / KEY, site.key_pem, mode=0o600)
+    whole_files.write(folder / CARD, card.text().encode(), mode=0o644)
     return site
 
 
@@ -159,7 +159,7 @@ def move_site(site: Site, address: str) -> Site:
     check_address(address)
     old = site.card
     card = _sign_card(site.key, old.name, address, old.certificate, datetime.now(UTC), old.expires)
-    _write(site.folder / CARD, card.text().encode(), mode=0o644)
+    whole_files.write(site.folder / CARD, card.text().encode(), mode=0o644)
     return Site(site.folder, card, site.key)
 
 
@@ -202,16 +202,3 @@ def _public(certificate: x509.Certificate) -> bytes:
 def _clash(name: str) -> str:
     """Names that people would take for the same."""
     return "".join(unicodedata.normalize("NFKC", name).casefold().split())
-
-
-def _write(path: Path, data: bytes, *, mode: int) -> None:
-    """Write a file whole or not at all, never readable by more than `mode` says."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
