@@ -24,10 +24,11 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.core.offload import offload
 from atoll.learn.horizontal.inference import Coefficients, back
 from atoll.learn.horizontal.newton import Point, descend
 from atoll.learn.horizontal.order import distinct
-from atoll.learn.horizontal.rows import F64, I64, Missing, Rows, agree, same, settle
+from atoll.learn.horizontal.rows import F64, I64, LARGEST, Missing, Rows, agree, same, settle
 from atoll.learn.horizontal.scale import scale
 from atoll.learn.horizontal.solve import system
 from atoll.learn.horizontal.survival import check_people, check_unit, round_up
@@ -166,8 +167,8 @@ async def _check_groups(totals: Totals, until: I64, deaths: I64, params: CoxPara
 
 async def _evaluate(totals: Totals, people: _People, g: F64) -> Point:
     """Add up the risk sets at coefficients g, and form minus the log-likelihood with its derivatives."""
-    mine = _sums(people, g)
-    bad = not np.isfinite(mine).all() or float(np.abs(mine).max(initial=0.0)) >= 2.0**90
+    mine = await offload(_sums, people, g)
+    bad = not np.isfinite(mine).all() or float(np.abs(mine).max(initial=0.0)) >= LARGEST
     flat = np.append(np.zeros_like(mine) if bad else mine, float(bad))
     flat = await totals.total(flat, what=f"{STEP}: sums over risk sets and events at every time")
     p, m = g.size, people.deaths.size

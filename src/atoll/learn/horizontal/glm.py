@@ -17,10 +17,11 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.core.offload import offload
 from atoll.learn.horizontal.families import FAMILIES, LINKS, Family, Link
 from atoll.learn.horizontal.inference import INTERCEPT, Coefficients, back, design
 from atoll.learn.horizontal.newton import Point, descend
-from atoll.learn.horizontal.rows import F64, Missing, Rows, agree, blocks, same, settle
+from atoll.learn.horizontal.rows import F64, LARGEST, Missing, Rows, agree, blocks, same, settle
 from atoll.learn.horizontal.scale import Scale, scale
 from atoll.learn.horizontal.solve import pack, system, unpack
 from atoll.protocols.secure_sum.totals import Totals
@@ -177,20 +178,29 @@ async def _mean(totals: Totals, data: _Data) -> float:
     return float(total / weight)
 
 
-async def _add(totals: Totals, data: _Data, k: int, per_block: Callable[[slice, F64], tuple[F64, F64, F64]]) -> Point:
+Sums = Callable[[slice, F64], tuple[F64, F64, F64]]
+
+
+async def _add(totals: Totals, data: _Data, k: int, per_block: Sums) -> Point:
     """Add up Z'WZ, Z'u and further sums, out of per-row weights W, pulls u, and sums of each block of rows."""
+    mine = await offload(_local, data, k, per_block)
+    flat = await totals.total(mine, what=f"{STEP}: weighted products and deviance")
+    A, b = unpack(flat[: -3 - k], k), flat[-3 - k : -3]
+    return Point(math.inf if flat[-1] else float(flat[-3]), b, A, flat[-3:-1])
+
+
+def _local(data: _Data, k: int, per_block: Sums) -> F64:
+    """This site's part of `_add`, flat; zeros and a one at the end where it cannot be computed."""
     A, b, rest, bad = np.zeros((k, k)), np.zeros(k), np.zeros(2), False
     for block in blocks(len(data.y)):
         Z = data.columns(block)
         w, u, more = per_block(block, Z)
         bad = bad or not (np.isfinite(w).all() and np.isfinite(u).all() and np.isfinite(more).all())
-        A, b, rest = A + (Z * w[:, None]).T @ Z, b + Z.T @ u, rest + more
+        with np.errstate(all="ignore"):
+            A, b, rest = A + (Z * w[:, None]).T @ Z, b + Z.T @ u, rest + more
     flat = np.concatenate([pack(A), b, rest])
-    bad = bad or not np.isfinite(flat).all() or bool(np.abs(flat).max() >= 2.0**90)
-    flat = np.append(np.zeros_like(flat) if bad else flat, float(bad))
-    flat = await totals.total(flat, what=f"{STEP}: weighted products and deviance")
-    A, b = unpack(flat[: -3 - k], k), flat[-3 - k : -3]
-    return Point(math.inf if flat[-1] else float(flat[-3]), b, A, flat[-3:-1])
+    bad = bad or not np.isfinite(flat).all() or bool(np.abs(flat).max() >= LARGEST)
+    return np.append(np.zeros_like(flat) if bad else flat, float(bad))
 
 
 async def _first(totals: Totals, data: _Data, mean: float, names: tuple[str, ...]) -> F64:

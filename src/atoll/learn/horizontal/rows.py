@@ -22,6 +22,9 @@ Missing = Literal["refuse", "drop"]
 BLOCK = 1 << 15
 """Rows that are worked on at a time, so that memory does not grow with them."""
 
+LARGEST = 2.0**80
+"""What is larger is not added up: sums of so many sites would overflow."""
+
 _SPECIAL = 5000  # no float64 has this exponent
 
 
