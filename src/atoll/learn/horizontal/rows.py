@@ -141,9 +141,11 @@ async def agree(
         Totals that end with an error when a site leaves, and the rows of all sites.
 
     Raises:
-        InputError: sites differ in columns or parameters, or no site has any row.
+        InputError: sites differ in columns or parameters, there is no column, or no site has any row.
         ProtocolError: a site has left.
     """
+    if not names:
+        raise InputError("there is no column", step=step, cure="Name at least one.")
     steady = Steady(totals, totals.sites)
     text = msgspec.json.encode([step, names, params])
     digest = float(int.from_bytes(hashlib.sha256(text).digest()[:5], "big"))
@@ -154,7 +156,7 @@ async def agree(
             step=step,
             cure="Give every site the same columns in the same order, and the same parameters.",
         )
-    if rows == 0:
+    if rows < 1:
         raise InputError("no site has a row", step=step, cure="Look at the filters and at `missing`.")
     return steady, int(rows)
 
