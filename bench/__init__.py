@@ -20,5 +20,6 @@ NAMES = (
     "garbled",
     "product",
     "trees",
+    "lossless",
     "demo",
 )
