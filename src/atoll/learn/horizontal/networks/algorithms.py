@@ -98,7 +98,8 @@ class FedAvg(Algorithm, frozen=True, kw_only=True):
         if self.momentum:
             mean = np.float32(self.momentum) * state.common("velocity", mean.size) + mean
             state.shared["velocity"] = mean
-        return np.float32(self.server_lr) * mean
+        change: F32 = np.float32(self.server_lr) * mean
+        return change
 
 
 class FedProx(Algorithm, frozen=True, kw_only=True):
@@ -140,7 +141,8 @@ class FedNova(Algorithm, frozen=True):
 
     def step(self, mean: F32, extra: F32, share: float, state: State) -> F32:
         """τ̄ times the average."""
-        return extra[0] * mean
+        change: F32 = extra[0] * mean
+        return change
 
 
 class Scaffold(Algorithm, frozen=True, kw_only=True):
@@ -185,7 +187,8 @@ class Scaffold(Algorithm, frozen=True, kw_only=True):
     def step(self, mean: F32, extra: F32, share: float, state: State) -> F32:
         """c moves by the average of the sites' moves times their share of all sites."""
         state.shared["control"] = state.common("control", mean.size) + np.float32(share) * extra
-        return np.float32(self.server_lr) * mean
+        change: F32 = np.float32(self.server_lr) * mean
+        return change
 
 
 class FedAdam(Algorithm, frozen=True, kw_only=True):
@@ -239,7 +242,8 @@ def _adaptive(params: FedAdam | FedYogi, mean: F32, state: State) -> F32:
     b = np.float32(params.beta1)
     m = b * state.common("m", mean.size) + (1 - b) * mean
     state.shared["m"] = m
-    return np.float32(params.server_lr) * m / (np.sqrt(state.shared["v"]) + np.float32(params.tau))
+    scale: F32 = np.sqrt(state.shared["v"])
+    return np.float32(params.server_lr) * m / (scale + np.float32(params.tau))
 
 
 def _check_adaptive(params: FedAdam | FedYogi) -> None:
@@ -251,4 +255,6 @@ def _check_adaptive(params: FedAdam | FedYogi) -> None:
 
 def _check(name: str, value: float, good: bool, wanted: str) -> None:
     if not good:
-        raise InputError(f"parameter {name} is {value!r}, but must be {wanted}", step="networks", cure=f"Change {name}.")
+        raise InputError(
+            f"parameter {name} is {value!r}, but must be {wanted}", step="networks", cure=f"Change {name}."
+        )

@@ -106,7 +106,7 @@ class Quantised(Combine, frozen=True, kw_only=True):
     share one number of an exact total (three at 8 bits and up to 512 sites), which they cross without error.
 
     Args:
-        bits: 2 to 16.
+        bits: 4 to 16; with fewer, what waits would grow faster than it is sent.
         width: largest value sent, in root mean squares of the weighted updates, above 0; what lies beyond waits.
     """
 
@@ -114,12 +114,12 @@ class Quantised(Combine, frozen=True, kw_only=True):
     width: float = 6.0
 
     def __post_init__(self) -> None:
-        if not (2 <= self.bits <= 16 and self.width > 0):
-            raise InputError("bits must be 2 to 16 and width above 0", step="networks", cure="Change them.")
+        if not (4 <= self.bits <= 16 and self.width > 0):
+            raise InputError("bits must be 4 to 16 and width above 0", step="networks", cure="Change them.")
 
     async def __call__(self, turn: Turn, state: State) -> Combined:
         """Agree on the grid, add whole numbers, keep the errors."""
-        n, sites, top = turn.update.size, len(turn.totals.sites), 2 ** (self.bits - 1) - 1
+        n, top = turn.update.size, 2 ** (self.bits - 1) - 1
         whole = turn.update + state.mine("residual", n)
         weighted = whole.astype(np.float64) * turn.weight
         square = float(weighted @ weighted) / max(n, 1)

@@ -26,8 +26,8 @@ from atoll.learn.horizontal.networks.kept import Keeper, Progress, Round
 from atoll.learn.horizontal.networks.trainer import Layout, Trained, Trainer, Work
 from atoll.protocols.secure_sum.totals import Totals
 
-LARGEST = 1e30
-"""Numbers of an update beyond it come from a loss that diverges, and would not fit a sum."""
+LARGEST = 1e15
+"""Numbers of an update beyond it come from a loss that diverges, and their squares would not fit."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -169,6 +169,7 @@ class _Site:
     def __post_init__(self) -> None:
         self.layout: Layout = self.trainer.layout()
         self.places = self.layout.shared
+        self.own = self.layout.own(self.trainer.parameters().size)
         self.weights = self.layout.weights.size
 
     async def begin(self, keeper: Keeper | None, rng: Rng) -> Progress:
@@ -188,8 +189,7 @@ class _Site:
             seed = hashlib.sha256(str(self.plan.seed).encode()).digest()[:16]
         first = float(self.totals.site == self.totals.sites[0])
         model, _ = await self.averages.average(self._shared(vector), first, what="the network to begin with")
-        own = vector[self.layout.own(vector.size)]
-        return Progress(run, seed, model, own)
+        return Progress(run, seed, model, vector[self.own])
 
     async def round(self, progress: Progress) -> Round:
         """Train where it is this site's turn, combine, step; `progress` moves on by one round."""
@@ -212,7 +212,7 @@ class _Site:
         """Give the trainer the common network, with this site's own numbers."""
         vector = np.empty(progress.model.size + progress.own.size, np.float32)
         vector[self.places] = progress.model
-        vector[self.layout.own(vector.size)] = progress.own
+        vector[self.own] = progress.own
         self.trainer.load(vector)
 
     async def _train(self, progress: Progress, number: int) -> tuple[F32, F32, Trained]:
@@ -223,14 +223,14 @@ class _Site:
         self.install(progress)
         try:
             done = await asyncio.to_thread(self.trainer.train, work)
+            vector = self.trainer.parameters()
+            change = self._shared(vector, done.loss) - progress.model
+            progress.own = vector[self.own]
+            if done.rows == 0:
+                return np.zeros(self.weights, np.float32), self._nothing(), done
+            update, extra = self.algorithm.upload(change[: self.weights], done, progress.state)
         except AtollError as error:
             raise error.located(site=self.totals.site, step="networks") from None
-        vector = self.trainer.parameters()
-        change = self._shared(vector, done.loss) - progress.model
-        progress.own = vector[self.layout.own(vector.size)]
-        if done.rows == 0:
-            return np.zeros(self.weights, np.float32), self._nothing(), done
-        update, extra = self.algorithm.upload(change[: self.weights], done, progress.state)
         return update, np.concatenate([extra, change[self.weights :]]), done
 
     async def _look(self, progress: Progress, done: Trained) -> tuple[dict[str, float], float]:

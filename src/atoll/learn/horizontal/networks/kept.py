@@ -102,7 +102,7 @@ class Keeper:
 
 def _read(path: Path) -> Progress:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         facts = msgspec.json.decode(arrays.pop("facts").tobytes(), type=_Facts)
         if any(value.dtype != np.float32 or value.ndim != 1 for value in arrays.values()):

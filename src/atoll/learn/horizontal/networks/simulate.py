@@ -49,7 +49,9 @@ class Simulation:
                 columns = zip(*(values.tolist() for _, values in waiting.values()), strict=True)
                 done.set_result(np.array([math.fsum(column) for column in columns], np.float64))
             else:
-                done.set_exception(ProtocolError(f"sites add different things: {sorted({w for w, _ in waiting.values()})}"))
+                done.set_exception(
+                    ProtocolError(f"sites add different things: {sorted({w for w, _ in waiting.values()})}")
+                )
         return (await asyncio.shield(done)).copy()
 
 

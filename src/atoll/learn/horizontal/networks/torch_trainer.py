@@ -34,9 +34,29 @@ def torch() -> ModuleType:
     return found
 
 
-def descent(parameters: Iterable[Any], lr: float) -> Any:
-    """Plain gradient descent."""
-    return torch().optim.SGD(parameters, lr=lr)
+class Descent:
+    """Plain gradient descent.  The one of PyTorch loads its compiler first, which takes longer than small networks do.
+
+    Args:
+        parameters: what is trained.
+        lr: the learning rate, above 0.
+    """
+
+    def __init__(self, parameters: Iterable[Any], lr: float) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": list(parameters), "lr": lr, "momentum": 0.0}]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for value in self.param_groups[0]["params"]:
+            value.grad = None
+
+    def step(self) -> None:
+        """Move every parameter against its gradient."""
+        group = self.param_groups[0]
+        with torch().no_grad():
+            for value in group["params"]:
+                if value.grad is not None:
+                    value.sub_(value.grad, alpha=group["lr"])
 
 
 def correct(outputs: Any, labels: Any) -> Any:
@@ -76,7 +96,7 @@ class TorchTrainer:
         train: tuple[Any, Any],
         test: tuple[Any, Any] | None = None,
         *,
-        optimizer: Callable[[Iterable[Any], float], Any] = descent,
+        optimizer: Callable[[Iterable[Any], float], Any] = Descent,
         metrics: Mapping[str, Callable[[Any, Any], Any]] | None = None,
         local: Iterable[str] = (),
         mixed: bool = False,
@@ -126,7 +146,7 @@ class TorchTrainer:
         self.module.train()
         try:
             with self.torch.random.fork_rng(devices=[]):
-                self.torch.manual_seed(work.seed)
+                self._seed(work.seed)
                 for _ in range(work.epochs):
                     mean = 0.0
                     for rows in self.torch.randperm(len(x), device=self._device).tensor_split(parts):
@@ -180,9 +200,15 @@ class TorchTrainer:
 
         return add
 
+    def _seed(self, seed: int) -> None:
+        if self._device.type == "cpu":
+            self.torch.default_generator.manual_seed(seed)  # manual_seed looks for devices, which takes a millisecond
+        else:
+            self.torch.manual_seed(seed)
+
     def _is_plain(self, optimizer: Any) -> bool:
-        groups = optimizer.param_groups
-        return type(optimizer) is self.torch.optim.SGD and not any(group["momentum"] for group in groups)
+        known = type(optimizer) in (Descent, self.torch.optim.SGD)
+        return known and not any(group["momentum"] for group in optimizer.param_groups)
 
     def _fill(self, tensors: Mapping[str, Any], vector: NDArray[np.float32]) -> None:
         values = self.torch.from_numpy(vector.copy()).split([value.numel() for value in tensors.values()])
