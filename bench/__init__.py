@@ -17,6 +17,8 @@ NAMES = (
     "shares",
     "garbled",
     "product",
+    "fedavg",
+    "robust",
     "trees",
     "demo",
 )

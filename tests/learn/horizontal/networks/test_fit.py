@@ -97,7 +97,7 @@ def test_a_network_that_diverges_is_an_error_with_its_site(bad: float) -> None:
         return Trained(6, 1, 0.0)
 
     broken = Functions(lines[1].get, lines[1].put, explode, lines[1].test)
-    with np.errstate(over="ignore"), pytest.raises(InputError, match="not finite or far too large.*site-0002"):
+    with np.errstate(over="ignore"), pytest.raises(InputError, match=r"not finite or far too large.*site-0002"):
         fit_all([lines[0].trainer, broken], Plan())
 
 
@@ -137,8 +137,8 @@ def test_what_was_cut_off_goes_on_bit_for_bit(at: int, behind: bool, tmp_path: P
 
     # The last site is cut off right after it has kept the round, or the first one before all others have.
     stops = [stop if k == (0 if behind else 3) else (lambda done: None) for k in range(4)]
+    rngs = [seeded_rng(k) for k in range(4)]
     with pytest.raises(Cut):
-        rngs = [seeded_rng(k) for k in range(4)]
         fit_all(sites(), plan, keeper=keepers("cut"), rng=rngs, on_round=stops, **options)
     other = [seeded_rng(k + 50) for k in range(4)]
     resumed = fit_all(sites(), plan, keeper=keepers("cut"), rng=other, **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from atoll.learn.horizontal.networks.trainer import Layout, Pull, Trained, Work
 EVALUATED_AT_ONCE = 4096
 
 
-def torch() -> ModuleType:
+def torch() -> Any:
     """Return PyTorch.
 
     Raises:
