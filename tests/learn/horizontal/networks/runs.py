@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from atoll.learn.horizontal.networks import Fitted, Plan, fit, simulate
+import numpy as np
+
+from atoll.learn.horizontal.networks import ExactAverages, Fitted, Plan, fit, simulate
+from atoll.learn.horizontal.networks.algorithms import State
+from atoll.learn.horizontal.networks.combine import Combine, Combined, Turn
 from atoll.learn.horizontal.networks.trainer import Trainer
 from atoll.protocols.secure_sum.totals import Totals
+from atoll.testing import seeded_rng
 
 
 def fit_all(trainers: Sequence[Trainer], plan: Plan, **options: Any) -> list[Fitted]:
@@ -19,3 +24,25 @@ def fit_all(trainers: Sequence[Trainer], plan: Plan, **options: Any) -> list[Fit
         return await fit(trainers[at], totals, plan, **mine)
 
     return simulate(len(trainers), site)
+
+
+def combined(
+    combine: Combine,
+    updates: np.ndarray,
+    weights: Sequence[float],
+    states: Sequence[State] | None = None,
+    *,
+    seed: int = 0,
+    beside: bool = True,
+) -> list[Combined]:
+    """One round of a rule at as many sites as there are rows; beside its update each averages its own number."""
+    kept = [State() for _ in updates] if states is None else states
+
+    async def site(totals: Totals) -> Combined:
+        k = totals.sites.index(totals.site)
+        number = np.array([k] * beside, np.float32)
+        rng = seeded_rng(100 * seed + k)
+        turn = Turn(totals, ExactAverages(totals), updates[k].astype(np.float32), number, weights[k], rng)
+        return await combine(turn, kept[k])
+
+    return simulate(len(updates), site)

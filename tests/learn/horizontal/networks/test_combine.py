@@ -10,33 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.core.errors import InputError, ProtocolError
-from atoll.learn.horizontal.networks import Average, ExactAverages, FedNova, Plan, Quantised, TopBlocks, simulate
+from atoll.learn.horizontal.networks import Average, FedNova, Plan, Quantised, TopBlocks, simulate
 from atoll.learn.horizontal.networks.algorithms import State
-from atoll.learn.horizontal.networks.combine import (
-    Combine,
-    Combined,
-    Turn,
-    stochastic_round,
-    total_of_small,
-)
+from atoll.learn.horizontal.networks.combine import Combine, stochastic_round, total_of_small
 from atoll.protocols.secure_sum.totals import Totals
 from atoll.testing import seeded_rng
 from tests.learn.horizontal.networks.linear import best, pooled, skewed_sites, trainers
-from tests.learn.horizontal.networks.runs import fit_all
-
-
-def combined(
-    combine: Combine, updates: np.ndarray, weights: list[float], states: list[State], seed: int = 0
-) -> list[Combined]:
-    """One round of a rule at as many sites as there are rows."""
-
-    async def site(totals: Totals) -> Combined:
-        k = totals.sites.index(totals.site)
-        update, beside = updates[k].astype(np.float32), np.array([k], np.float32)
-        turn = Turn(totals, ExactAverages(totals), update, beside, weights[k], seeded_rng(100 * seed + k))
-        return await combine(turn, states[k])
-
-    return simulate(len(updates), site)
+from tests.learn.horizontal.networks.runs import combined, fit_all
 
 
 def states(n: int) -> list[State]:

@@ -8,13 +8,19 @@ from atoll.learn.horizontal.networks.averages import Averages, ExactAverages
 from atoll.learn.horizontal.networks.combine import Average, Quantised, TopBlocks
 from atoll.learn.horizontal.networks.fit import Fitted, Plan, fit
 from atoll.learn.horizontal.networks.kept import Keeper, Round
+from atoll.learn.horizontal.networks.robust import CentredClipping, GeometricMedian, NormBound, Seen
+from atoll.learn.horizontal.networks.rules import Median, MultiKrum, TrimmedMean
+from atoll.learn.horizontal.networks.seen_updates import AtAggregator, AtSite
 from atoll.learn.horizontal.networks.simulate import Simulation, simulate
 from atoll.learn.horizontal.networks.torch_trainer import TorchTrainer, batch_norms
 from atoll.learn.horizontal.networks.trainer import Functions, Trained, Work
 
 __all__ = [
+    "AtAggregator",
+    "AtSite",
     "Average",
     "Averages",
+    "CentredClipping",
     "ExactAverages",
     "FedAdam",
     "FedAvg",
@@ -23,15 +29,21 @@ __all__ = [
     "FedYogi",
     "Fitted",
     "Functions",
+    "GeometricMedian",
     "Keeper",
+    "Median",
+    "MultiKrum",
+    "NormBound",
     "Plan",
     "Quantised",
     "Round",
     "Scaffold",
+    "Seen",
     "Simulation",
     "TopBlocks",
     "TorchTrainer",
     "Trained",
+    "TrimmedMean",
     "Work",
     "batch_norms",
     "fit",

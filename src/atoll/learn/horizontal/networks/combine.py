@@ -16,6 +16,7 @@ from atoll.core.errors import InputError, ProtocolError
 from atoll.crypto.random import Rng
 from atoll.learn.horizontal.networks.algorithms import State
 from atoll.learn.horizontal.networks.averages import F32, Averages
+from atoll.learn.horizontal.networks.seen_updates import Aggregator
 from atoll.protocols.secure_sum.totals import Totals
 
 EXACT_BITS = 52
@@ -33,6 +34,7 @@ class Turn:
         beside: numbers that are averaged beside it and never changed on the way.
         weight: the site's weight; 0 if it was not drawn.
         rng: randomness of this site and round, the same when the round is repeated.
+        aggregator: what combines single updates, for rules that see them.
     """
 
     totals: Totals
@@ -41,6 +43,7 @@ class Turn:
     beside: F32
     weight: float
     rng: Rng
+    aggregator: Aggregator | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from atoll.learn.horizontal.networks.algorithms import Algorithm, FedAvg
 from atoll.learn.horizontal.networks.averages import F32, Averages, ExactAverages
 from atoll.learn.horizontal.networks.combine import Average, Combine, Turn
 from atoll.learn.horizontal.networks.kept import Keeper, Progress, Round
+from atoll.learn.horizontal.networks.seen_updates import Aggregator
 from atoll.learn.horizontal.networks.trainer import Layout, Trained, Trainer, Work
 from atoll.protocols.secure_sum.totals import Totals
 
@@ -111,6 +112,7 @@ async def fit(
     algorithm: Algorithm = FedAvg(),  # noqa: B008 (frozen)
     combine: Combine = Average(),  # noqa: B008 (frozen)
     averages: Averages | None = None,
+    aggregator: Aggregator | None = None,
     keeper: Keeper | None = None,
     rng: Rng | None = None,
     on_round: Callable[[Round], object] = lambda done: None,
@@ -126,6 +128,7 @@ async def fit(
         algorithm: what averages do to the network.
         combine: how updates become one.
         averages: what carries vectors of the network's size; exact sums if left out.
+        aggregator: what combines single updates, for `Seen`.
         keeper: where this site keeps its side after every round; all sites go on from the last round that all kept.
         rng: this site's randomness.
         on_round: called after every round.
@@ -144,7 +147,7 @@ async def fit(
             step="networks",
             cure="Heed `work.pull` in the training function and say `pulls=True`, or choose another algorithm.",
         )
-    site = _Site(trainer, totals, averages or ExactAverages(totals), plan, algorithm, combine)
+    site = _Site(trainer, totals, averages or ExactAverages(totals), plan, algorithm, combine, aggregator)
     progress = await site.begin(keeper, rng or Rng.system())
     while len(progress.rounds) < plan.rounds and not _enough(plan, progress.rounds):
         done = await site.round(progress)
@@ -165,6 +168,7 @@ class _Site:
     plan: Plan
     algorithm: Algorithm
     combine: Combine
+    aggregator: Aggregator | None
 
     def __post_init__(self) -> None:
         self.layout: Layout = self.trainer.layout()
@@ -200,7 +204,8 @@ class _Site:
             change, beside, done = await self._train(progress, number)
         weight = float(done.rows if self.plan.weights == "rows" else done.rows > 0)
         rng = agreed.stream(progress.seed, "rounding", number, self.totals.site)
-        mean = await self.combine(Turn(self.totals, self.averages, change, beside, weight, rng), state)
+        turn = Turn(self.totals, self.averages, change, beside, weight, rng, self.aggregator)
+        mean = await self.combine(turn, state)
         extra, statistics = np.split(mean.beside, [self.algorithm.beside(self.weights)])
         moved = self.algorithm.step(mean.update, extra, len(drawn) / len(self.totals.sites), state)
         progress.model = progress.model + np.concatenate([moved, statistics])
