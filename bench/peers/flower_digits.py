@@ -1,6 +1,7 @@
 """Federated averaging of digits in Flower's simulation.  Run in an environment of its own, see `bench.fedavg`.
 
-    python -m bench.peers.flower_digits '{"sites": 50, "rounds": 30, "epochs": 5, "batch": 10, "lr": 0.1}'
+    python -m bench.peers.flower_digits '{"sites": 50, "rounds": 30, "epochs": 5, "batch": 10, "lr": 0.1,
+        "momentum": 0.7}'
 
 Prints one line of JSON: accuracy in % of the last round, seconds of the whole simulation, Flower's version.
 """
@@ -16,7 +17,7 @@ import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvgM
 from flwr.simulation import run_simulation
 from torch.nn.functional import cross_entropy
 
@@ -64,7 +65,10 @@ def server(task: dict, found: list[float]) -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        strategy = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, min_available_nodes=task["sites"])
+        strategy = FedAvgM(
+            fraction_train=1.0, fraction_evaluate=0.0, min_available_nodes=task["sites"],
+            server_momentum=task["momentum"],
+        )  # fmt: skip
         arrays = ArrayRecord(network().state_dict())
         strategy.start(grid=grid, initial_arrays=arrays, num_rounds=task["rounds"], evaluate_fn=look)
 

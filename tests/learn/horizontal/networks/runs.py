@@ -12,7 +12,6 @@ from atoll.learn.horizontal.networks.algorithms import State
 from atoll.learn.horizontal.networks.combine import Combine, Combined, Turn
 from atoll.learn.horizontal.networks.trainer import Trainer
 from atoll.protocols.secure_sum.totals import Totals
-from atoll.testing import seeded_rng
 
 
 def fit_all(trainers: Sequence[Trainer], plan: Plan, **options: Any) -> list[Fitted]:
@@ -41,8 +40,7 @@ def combined(
     async def site(totals: Totals) -> Combined:
         k = totals.sites.index(totals.site)
         number = np.array([k] * beside, np.float32)
-        rng = seeded_rng(100 * seed + k)
-        turn = Turn(totals, ExactAverages(totals), updates[k].astype(np.float32), number, weights[k], rng)
+        turn = Turn(totals, ExactAverages(totals), updates[k].astype(np.float32), number, weights[k], b"%d" % seed)
         return await combine(turn, kept[k])
 
     return simulate(len(updates), site)

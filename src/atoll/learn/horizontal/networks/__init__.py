@@ -11,6 +11,7 @@ from atoll.learn.horizontal.networks.kept import Keeper, Round
 from atoll.learn.horizontal.networks.robust import CentredClipping, GeometricMedian, NormBound, Seen
 from atoll.learn.horizontal.networks.rules import Median, MultiKrum, TrimmedMean
 from atoll.learn.horizontal.networks.seen_updates import AtAggregator, AtSite
+from atoll.learn.horizontal.networks.shapley import Rated, linear_contributions
 from atoll.learn.horizontal.networks.simulate import Simulation, simulate
 from atoll.learn.horizontal.networks.torch_trainer import TorchTrainer, batch_norms
 from atoll.learn.horizontal.networks.trainer import Functions, Trained, Work
@@ -36,6 +37,7 @@ __all__ = [
     "NormBound",
     "Plan",
     "Quantised",
+    "Rated",
     "Round",
     "Scaffold",
     "Seen",
@@ -47,5 +49,6 @@ __all__ = [
     "Work",
     "batch_norms",
     "fit",
+    "linear_contributions",
     "simulate",
 ]

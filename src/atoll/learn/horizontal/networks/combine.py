@@ -6,6 +6,7 @@ sums.  What a site could not send it keeps and adds to its next update (error fe
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from atoll.core.errors import InputError, ProtocolError
 from atoll.crypto.random import Rng
+from atoll.learn.horizontal.networks import agreed
 from atoll.learn.horizontal.networks.algorithms import State
 from atoll.learn.horizontal.networks.averages import F32, Averages
 from atoll.learn.horizontal.networks.seen_updates import Aggregator
@@ -33,8 +35,9 @@ class Turn:
         update: (n,) float32; zeros if the site was not drawn.
         beside: numbers that are averaged beside it and never changed on the way.
         weight: the site's weight; 0 if it was not drawn.
-        rng: randomness of this site and round, the same when the round is repeated.
+        seed: of this round, the same at all sites and when the round is repeated.
         aggregator: what combines single updates, for rules that see them.
+        score: gives metrics over all sites' held-out rows of the network moved by `update` and `beside`.
     """
 
     totals: Totals
@@ -42,8 +45,9 @@ class Turn:
     update: F32
     beside: F32
     weight: float
-    rng: Rng
+    seed: bytes
     aggregator: Aggregator | None = None
+    score: Callable[[F32], Awaitable[Mapping[str, float]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ class Quantised(Combine, frozen=True, kw_only=True):
         if not told[2] > 0:
             raise ProtocolError("no site has anything to average (quantised updates)")
         step = self.width * np.sqrt(told[0] / told[1]) / top or 1.0
-        units = np.clip(stochastic_round(weighted / step, turn.rng), -top, top)
+        rng = agreed.stream(turn.seed, "rounding", turn.totals.site)
+        units = np.clip(stochastic_round(weighted / step, rng), -top, top)
         sums = await total_of_small(turn.totals, units.astype(np.int64), top, what="quantised updates")
         if turn.weight > 0:
             state.own["residual"] = (whole - units * step / turn.weight).astype(np.float32)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -98,10 +99,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 @dataclass(frozen=True)
 class Fitted:
-    """The outcome: the shared numbers of the network, and what all sites know of each round."""
+    """The outcome, the same at all sites: the network's shared numbers, its rounds, and the shared state."""
 
     model: F32
     rounds: tuple[Round, ...]
+    shared: Mapping[str, F32]
 
 
 async def fit(
@@ -154,8 +156,8 @@ async def fit(
         if keeper is not None:
             keeper.keep(progress)
         on_round(done)
-    site.install(progress)
-    return Fitted(progress.model, tuple(progress.rounds))
+    site.install(progress.model, progress.own)
+    return Fitted(progress.model, tuple(progress.rounds), progress.state.shared)
 
 
 @dataclass
@@ -203,8 +205,9 @@ class _Site:
         if self.totals.site in drawn:
             change, beside, done = await self._train(progress, number)
         weight = float(done.rows if self.plan.weights == "rows" else done.rows > 0)
-        rng = agreed.stream(progress.seed, "rounding", number, self.totals.site)
-        turn = Turn(self.totals, self.averages, change, beside, weight, rng, self.aggregator)
+        seed = agreed.stream(progress.seed, "combining", number).bytes(16)
+        score = partial(self._score, progress)
+        turn = Turn(self.totals, self.averages, change, beside, weight, seed, self.aggregator, score)
         mean = await self.combine(turn, state)
         extra, statistics = np.split(mean.beside, [self.algorithm.beside(self.weights)])
         moved = self.algorithm.step(mean.update, extra, len(drawn) / len(self.totals.sites), state)
@@ -213,11 +216,11 @@ class _Site:
         progress.rounds.append(Round(number + 1, metrics, loss, mean.weight))
         return progress.rounds[-1]
 
-    def install(self, progress: Progress) -> None:
-        """Give the trainer the common network, with this site's own numbers."""
-        vector = np.empty(progress.model.size + progress.own.size, np.float32)
-        vector[self.places] = progress.model
-        vector[self.own] = progress.own
+    def install(self, model: F32, own: F32) -> None:
+        """Give the trainer a common network, with this site's own numbers."""
+        vector = np.empty(model.size + own.size, np.float32)
+        vector[self.places] = model
+        vector[self.own] = own
         self.trainer.load(vector)
 
     async def _train(self, progress: Progress, number: int) -> tuple[F32, F32, Trained]:
@@ -225,7 +228,7 @@ class _Site:
         seed = agreed.number(progress.seed, "training", number, self.totals.site)
         pull = self.algorithm.pull(progress.state, self.weights)
         work = Work(number, self.plan.epochs, self.plan.batch, self.plan.lr_at(number), seed, pull)
-        self.install(progress)
+        self.install(progress.model, progress.own)
         try:
             done = await asyncio.to_thread(self.trainer.train, work)
             vector = self.trainer.parameters()
@@ -240,13 +243,28 @@ class _Site:
 
     async def _look(self, progress: Progress, done: Trained) -> tuple[dict[str, float], float]:
         """Return the metrics of all sites' held-out rows, and the training loss."""
-        self.install(progress)
+        metrics, (loss, rows) = await self._metrics(progress.model, progress.own, done.loss * done.rows, done.rows)
+        return metrics, loss / rows if rows > 0 else 0.0
+
+    async def _score(self, progress: Progress, change: F32) -> dict[str, float]:
+        """Return the metrics of the network moved by a change, which is the same at every site."""
+        if change.size != progress.model.size:
+            raise InputError(
+                f"{type(self.algorithm).__name__} averages more than updates, so that parts of it cannot be rated",
+                step="networks",
+                cure="Take FedAvg or FedProx.",
+            )
+        return (await self._metrics(progress.model + change, progress.own))[0]
+
+    async def _metrics(self, model: F32, own: F32, *beside: float) -> tuple[dict[str, float], list[float]]:
+        """Return a network's metrics over all sites' held-out rows, and the sums of what goes beside them."""
+        self.install(model, own)
         sums = await asyncio.to_thread(self.trainer.evaluate)
         names = sorted(sums.keys() - {"rows"})
-        mine = [done.loss * done.rows, done.rows, sums["rows"], *(sums[name] for name in names)]
-        loss, trained, rows, *told = await self.totals.total(np.array(mine, np.float64), what="metrics")
-        metrics = {name: float(value / rows) for name, value in zip(names, told, strict=True)} if rows > 0 else {}
-        return metrics, float(loss / trained) if trained > 0 else 0.0
+        mine = np.array([sums["rows"], *(sums[name] for name in names), *beside], np.float64)
+        rows, *told = (await self.totals.total(mine, what="metrics")).tolist()
+        metrics = {name: value / rows for name, value in zip(names, told[: len(names)], strict=True)} if rows else {}
+        return metrics, told[len(names) :]
 
     def _shared(self, vector: F32, loss: float = 0.0) -> F32:
         """Return what sites share of a vector.
