@@ -27,7 +27,7 @@ def shares(lines: list[Line]) -> np.ndarray:
 @pytest.mark.parametrize("sizes", [(7,), (5, 12, 30), (1, 1, 1, 40), (0, 9)])
 def test_one_full_step_at_each_site_is_central_descent(sizes: tuple[int, ...]) -> None:
     lines = skewed_sites(sizes)
-    plan = Plan(rounds=30, batch=0, lr=0.3)
+    plan = Plan(rounds=20, batch=0, lr=0.3)
     whole, w = pooled(lines), np.zeros(4)
     for _ in range(plan.rounds):
         w -= plan.lr * whole.gradient(w)
@@ -75,7 +75,7 @@ def test_scaffold_is_algorithm_1_and_ends_where_pooled_training_does() -> None:
     done = fit_all(trainers(lines), plan, algorithm=Scaffold())
     np.testing.assert_allclose(done[0].model, w, rtol=1e-4)
     # Many rounds with many local steps: averaging drifts, SCAFFOLD does not.
-    long, goal = Plan(rounds=150, epochs=10, lr=0.2, evaluate=0), best(pooled(lines))
+    long, goal = Plan(rounds=100, epochs=12, lr=0.25, evaluate=0), best(pooled(lines))
     drift = np.abs(fit_all(trainers(lines), long)[0].model - goal).max()
     exact = np.abs(fit_all(trainers(lines), long, algorithm=Scaffold())[0].model - goal).max()
     assert exact < 1e-3
@@ -108,7 +108,7 @@ def test_fednova_takes_out_the_bias_of_uneven_steps() -> None:
         parts = [(local(line, w, plan) - w) / line.steps for line in lines]
         w = w + tau * sum(p * part for p, part in zip(shares(lines), parts, strict=True))
     np.testing.assert_allclose(fit_all(trainers(lines), plan, algorithm=FedNova())[0].model, w, rtol=1e-5)
-    long, goal = Plan(rounds=400, lr=0.005, evaluate=0), best(pooled(lines))
+    long, goal = Plan(rounds=150, lr=0.01, evaluate=0), best(pooled(lines))
     biased = np.abs(fit_all(trainers(lines), long)[0].model - goal).max()
     assert np.abs(fit_all(trainers(lines), long, algorithm=FedNova())[0].model - goal).max() < biased / 5
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.core.errors import InputError, ProtocolError
@@ -23,6 +23,7 @@ def states(n: int) -> list[State]:
     return [State() for _ in range(n)]
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**32))
 def test_the_average_is_the_true_one_rounded(sites: int, n: int, seed: int) -> None:
     draw = np.random.default_rng(seed)
@@ -59,6 +60,7 @@ def test_the_largest_entries_go_and_the_others_wait() -> None:
         np.testing.assert_allclose([state.own["residual"] for state in kept], residuals, rtol=1e-6)
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 33), st.integers(1, 2**15), st.integers(0, 2**32))
 def test_small_numbers_share_a_total_and_come_out_exactly(sites: int, n: int, top: int, seed: int) -> None:
     values = np.random.default_rng(seed).integers(-top, top + 1, (sites, n))
@@ -83,19 +85,19 @@ def test_what_rounding_lost_is_made_up_for(bits: int) -> None:
     updates, weights, kept = draw.normal(size=(4, 50)), [1.0, 5.0, 2.0, 0.0], states(4)
     want = (np.array(weights)[:, None] * updates).sum(0) / 8
     told = np.zeros(50)
-    for k in range(30):
+    for k in range(20):
         told += combined(Quantised(bits=bits), updates, weights, kept, seed=k)[0].update
     # All that is missing after k rounds is what sites still hold back: with k it vanishes as 1 / k.
     held = sum(w * state.mine("residual", 50) for w, state in zip(weights, kept, strict=True)) / 8
-    np.testing.assert_allclose(told + held, 30 * want, atol=1e-4)
-    assert np.abs(told / 30 - want).max() < 6 * 8 / 2**bits / 3
+    np.testing.assert_allclose(told + held, 20 * want, atol=1e-4)
+    assert np.abs(told / 20 - want).max() < 6 * 8 / 2**bits / 3
 
 
 @pytest.mark.parametrize("rule", [TopBlocks(keep=0.5, block=1), Quantised(bits=4)])
 def test_compressed_training_ends_where_plain_training_does(rule: Combine) -> None:
     lines = skewed_sites()
-    done = fit_all(trainers(lines), Plan(rounds=300, lr=0.4, schedule="cosine", evaluate=0, seed=1), combine=rule)
-    np.testing.assert_allclose(done[0].model, best(pooled(lines)), atol=2e-3)
+    done = fit_all(trainers(lines), Plan(rounds=120, lr=0.9, schedule="cosine", evaluate=0, seed=1), combine=rule)
+    np.testing.assert_allclose(done[0].model, best(pooled(lines)), atol=5e-3)
     nova = fit_all(trainers(lines), Plan(rounds=3, seed=1), combine=rule, algorithm=FedNova())
     assert np.isfinite(nova[0].model).all()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import optimize, stats
@@ -32,17 +32,20 @@ NUMBERS = st.floats(-1e6, 1e6, width=32)
 UPDATES = arrays.arrays(np.float32, SIZES, elements=NUMBERS)
 
 
+@settings(max_examples=40)
 @given(UPDATES)
 def test_the_median_is_numpys(updates: np.ndarray) -> None:
     np.testing.assert_allclose(Median()(updates), np.median(updates.astype(float), axis=0), rtol=1e-6)
 
 
+@settings(max_examples=40)
 @given(UPDATES, st.sampled_from([0.0, 0.1, 0.25, 0.49]))
 def test_the_trimmed_mean_is_scipys(updates: np.ndarray, trim: float) -> None:
     want = stats.trim_mean(updates.astype(float), trim, axis=0)
     np.testing.assert_allclose(TrimmedMean(trim=trim)(updates), want, rtol=1e-5, atol=1e-2)
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 3), st.integers(0, 6), st.integers(1, 4), st.integers(0, 2**32))
 def test_multi_krum_is_the_papers_loop(wrong: int, more: int, d: int, seed: int) -> None:
     n = 2 * wrong + 3 + more

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression
@@ -36,6 +36,7 @@ def by_orders(quality: np.ndarray) -> np.ndarray:
     return gains
 
 
+@settings(max_examples=20)
 @given(st.integers(1, 5), st.integers(0, 2**32))
 def test_values_are_mean_gains_over_all_orders(n: int, seed: int) -> None:
     quality = np.random.default_rng(seed).normal(size=2**n)
@@ -133,8 +134,8 @@ def test_drawn_orders_come_near_and_keep_the_sum() -> None:
         looked.append(members)
         return float(worth[sum(1 << at for at in members)])
 
-    found = asyncio.run(sampled_values(np.arange(5), quality, b"seed", orders=3000, tolerance=0.0))
-    np.testing.assert_allclose(found, by_orders(worth), atol=0.08)
+    found = asyncio.run(sampled_values(np.arange(5), quality, b"seed", orders=1500, tolerance=0.0))
+    np.testing.assert_allclose(found, by_orders(worth), atol=0.12)
     assert found.sum() == pytest.approx(worth[-1] - worth[0])
     looked.clear()
     none = asyncio.run(sampled_values(np.arange(5), quality, b"seed", orders=10, tolerance=100.0))

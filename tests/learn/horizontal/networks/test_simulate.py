@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.core.errors import InputError, ProtocolError
@@ -17,6 +17,7 @@ from bench.partition import evenly, skewed
 ODD = st.floats(-(2.0**94), 2.0**94) | st.sampled_from([1e-20, 2.0**60, -(2.0**60), 1 / 3])
 
 
+@settings(max_examples=30)
 @given(st.lists(ODD, min_size=1, max_size=6))
 def test_totals_are_exact_and_rounded_once(values: list[float]) -> None:
     async def site(totals: Totals) -> np.ndarray:
@@ -63,6 +64,7 @@ def test_names_are_needed_once() -> None:
             simulate(names, site)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 50), st.integers(1, 9), st.integers(0, 99))
 def test_an_even_split_deals_every_row_once(rows: int, sites: int, seed: int) -> None:
     parts = evenly(rows, sites, seed=seed)
@@ -70,6 +72,7 @@ def test_an_even_split_deals_every_row_once(rows: int, sites: int, seed: int) ->
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 6), st.sampled_from([0.05, 0.5, 50.0]), st.integers(0, 99))
 def test_a_skewed_split_deals_every_row_once(sites: int, alpha: float, seed: int) -> None:
     labels = np.repeat([0, 1, 2], [7, 1, 22])
