@@ -20,9 +20,14 @@ def test_a_file_takes_its_name_with_its_content_and_mode(tmp_path: Path) -> None
 def test_what_ends_badly_leaves_the_older_file(tmp_path: Path, end: BaseException) -> None:
     path = tmp_path / "kept"
     whole_files.write(path, b"older")
-    with pytest.raises(type(end)), whole_files.filling(path) as file:
-        file.write(b"half")
-        raise end
+
+    def spoil() -> None:
+        with whole_files.filling(path) as file:
+            file.write(b"half")
+            raise end
+
+    with pytest.raises(type(end)):
+        spoil()
     assert path.read_bytes() == b"older"
     assert os.listdir(tmp_path) == ["kept"]
 

@@ -12,6 +12,7 @@ from atoll.core.errors import ProtocolError
 from atoll.crypto import gf128
 from atoll.crypto.expand_convolute import NOISE, Code
 from atoll.crypto.random import Rng
+from atoll.protocols import noise_trees
 from atoll.protocols import oblivious_transfer as ot
 from atoll.protocols import silent_vole as vole
 from atoll.protocols.silent_vole import Received, Sent, Trees
@@ -99,14 +100,14 @@ def test_a_corrected_sum_of_the_wrong_tree_breaks_the_relation(monkeypatch: pyte
     def forget(strings: np.ndarray, out: np.ndarray) -> None:
         out[:] = 0
 
-    mask = vole._mask
+    mask = noise_trees.masked
 
     def mutant(*args: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(gf128, "inner_with_powers", forget)
             return mask(*args)
 
-    monkeypatch.setattr(vole, "_mask", mutant)
+    monkeypatch.setattr(noise_trees, "masked", mutant)
     got, sent, _ = play(1000)
     assert not np.array_equal(sent.k, products(got, sent))
 

@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
-from atoll.core.message import U64, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
-from atoll.crypto import gf128, punctured_trees, tmmo
+from atoll.crypto import punctured_trees
 from atoll.crypto.expand_convolute import Code, noise
 from atoll.crypto.random import Rng
-from atoll.protocols import oblivious_transfer
-from atoll.protocols.oblivious_transfer import CorrelatedBlocks, OtReceiver, OtSender, ReceivedBlocks
+from atoll.protocols import noise_trees, oblivious_transfer
+from atoll.protocols.noise_trees import Trees, joined
+from atoll.protocols.oblivious_transfer import OtReceiver, OtSender
 
 FEW = 1 << 13
 """Up to so many correlated transfers are cheaper than the trees."""
@@ -41,13 +41,6 @@ _OWN = 1 << 63  # indices from here on belong to silent strings, those below to 
 _CALL = 24  # bits of an index inside one call
 
 Words = NDArray[np.uint64]
-
-
-class Trees(Message, frozen=True):
-    """(2) sender → receiver: masked sums of left and right children, (t, depth, 2, 2); sums of leaves, (t, 2)."""
-
-    sums: U64
-    leaves: U64
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,7 +99,7 @@ async def receiver(peer: Channel, n: int, *, width: int, ot: OtReceiver, rng: Rn
         bits = rng.bits(n * width)
         blocks = await ot.extend(peer, bits)  # (1)
         choices = np.packbits(bits.reshape(n, width), axis=1, bitorder="little")[:, 0]
-        return Received(choices, _joined(blocks.t, width), _first(blocks.first))
+        return Received(choices, joined(blocks.t, width), _first(blocks.first))
     sizes = _Noise.of(n, width)
     missing = rng.uniform_u64(sizes.block, sizes.blocks).astype(np.int64)
     values = rng.uniform_u64((1 << width) - 1, sizes.blocks) + np.uint64(1)
@@ -114,7 +107,8 @@ async def receiver(peer: Channel, n: int, *, width: int, ot: OtReceiver, rng: Rn
     bits = (values[:, np.newaxis] >> np.arange(width, dtype=np.uint64) & np.uint64(1)).astype(np.uint8)
     blocks = await ot.extend(peer, np.concatenate((sides.reshape(-1), bits.reshape(-1))))  # (1)
     trees = await peer.recv(Trees, sums=(*sides.shape, 2, 2), leaves=(sizes.blocks, 2))  # (2)
-    choices, t = await offload(_fold, sizes, missing, values, sides, blocks, trees)
+    t = await offload(noise_trees.regrow, trees, missing, sides, blocks, sizes.block, width)
+    choices, t = await offload(_fold, sizes, missing, values, t)
     return Received(choices[:n], t[:n], _first(blocks.first))
 
 
@@ -123,13 +117,12 @@ async def sender(peer: Channel, n: int, *, width: int, ot: OtSender, rng: Rng) -
     _check(n, width)
     if n * width <= FEW:
         blocks = await ot.extend(peer, n * width)  # (1)
-        return Sent(_joined(blocks.q, width), blocks.delta, _first(blocks.first))
+        return Sent(joined(blocks.q, width), blocks.delta, _first(blocks.first))
     sizes = _Noise.of(n, width)
-    grown = await offload(punctured_trees.grow, rng.u64(sizes.blocks, 2), sizes.block)
+    leaves, sums = await offload(punctured_trees.grow, rng.u64(sizes.blocks, 2), sizes.block)
     blocks = await ot.extend(peer, sizes.blocks * (punctured_trees.depth(sizes.block) + width))  # (1)
-    trees, leaves = await offload(_mask, *grown, blocks)
-    await peer.send(trees)  # (2)
-    (q,) = await offload(Code(sizes.length).compress, leaves)
+    await peer.send(await offload(noise_trees.masked, leaves, sums, blocks, width))  # (2)
+    (q,) = await offload(Code(sizes.length).compress, leaves.reshape(-1, 2))
     return Sent(q[:n], blocks.delta, _first(blocks.first))
 
 
@@ -143,42 +136,10 @@ def _first(transfers: int) -> int:
     return _OWN + (transfers << _CALL)
 
 
-def _joined(strings: Words, width: int) -> Words:
-    """Make Σ X^i·s_i of every `width` strings: the choices become numbers."""
-    out = np.empty((len(strings) // width, 2), np.uint64)
-    gf128.inner_with_powers(np.ascontiguousarray(strings).reshape(-1, width, 2), out)
-    return out
-
-
-def _mask(leaves: Words, sums: Words, blocks: CorrelatedBlocks) -> tuple[Trees, Words]:
-    """Hide the level sums, and correct each tree's sum by the share of Δ times its value."""
-    on_paths = sums.shape[0] * sums.shape[1]
-    paths, bits = np.ascontiguousarray(blocks.q[:on_paths]), blocks.q[on_paths:]
-    pads = [tmmo.hash_blocks(x, blocks.first) for x in (paths, paths ^ blocks.delta)]
-    masked = sums ^ np.stack(pads, axis=1).reshape(sums.shape)
-    tops = np.bitwise_xor.reduce(leaves, axis=1) ^ _joined(bits, len(bits) // len(leaves))
-    return Trees(masked, tops), leaves.reshape(-1, 2)
-
-
-def _fold(
-    sizes: _Noise,
-    missing: NDArray[np.int64],
-    values: Words,
-    sides: NDArray[np.uint8],
-    blocks: ReceivedBlocks,
-    trees: Trees,
-) -> tuple[NDArray[np.uint8], Words]:
-    """Open the sums, grow the trees around their missing leaves, fill those in, and fold both sparse vectors."""
-    paths, bits = np.ascontiguousarray(blocks.t[: sides.size]), blocks.t[sides.size :]
-    pads = tmmo.hash_blocks(paths, blocks.first).reshape(*sides.shape, 2)
-    chosen = sides[:, :, np.newaxis, np.newaxis].astype(np.int64)
-    sums = np.take_along_axis(trees.sums, chosen, axis=2)[:, :, 0] ^ pads
-    t = punctured_trees.grow_punctured(missing, sizes.block, sums)
-    each = np.arange(sizes.blocks)
-    shares = _joined(bits, len(bits) // sizes.blocks)
-    t[each, missing] = trees.leaves ^ np.bitwise_xor.reduce(t, axis=1) ^ shares
+def _fold(sizes: _Noise, missing: NDArray[np.int64], values: Words, t: Words) -> tuple[NDArray[np.uint8], Words]:
+    """Fold both sparse vectors."""
     a = np.zeros((sizes.blocks, sizes.block, 1), np.uint8)
-    a[each, missing, 0] = values
+    a[np.arange(sizes.blocks), missing, 0] = values
     choices, strings = Code(sizes.length).compress(a.reshape(-1, 1), t.reshape(-1, 2))
     return choices[:, 0], strings
 

@@ -25,23 +25,17 @@ from atoll.core.errors import ProtocolError
 from atoll.core.message import U8, U64, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
-from atoll.crypto import gf128, punctured_trees, tmmo
+from atoll.crypto import gf128, punctured_trees
 from atoll.crypto.expand_convolute import Code
 from atoll.crypto.random import Rng
-from atoll.protocols import oblivious_transfer, transfer_check
+from atoll.protocols import noise_trees, oblivious_transfer, transfer_check
+from atoll.protocols.noise_trees import Trees
 from atoll.protocols.oblivious_transfer import CorrelatedBlocks, OtReceiver, OtSender, ReceivedBlocks
 
 MASK = 128
 """Transfers that carry the bits of x₀."""
 
 Words = NDArray[np.uint64]
-
-
-class Trees(Message, frozen=True):
-    """(2) sender → receiver: masked sums of left and right children, (t, depth, 2, 2); sums of leaves, (t, 2)."""
-
-    sums: U64
-    leaves: U64
 
 
 class Challenge(Message, frozen=True):
@@ -103,7 +97,7 @@ async def receiver(
     if checked:
         await transfer_check.receiver(peer, choices, blocks)
     trees = await peer.recv(Trees, sums=(*sides.shape, 2, 2), leaves=(code.blocks, 2))  # (2)
-    b = await offload(_regrow, code, missing, values, sides, blocks, trees)
+    b = await offload(noise_trees.regrow, trees, missing, sides, blocks, code.block, 64 * words)
     if checked:
         await _check_trees(peer, b, missing, values, mask, blocks, rng)  # (3), (4)
     return await offload(_fold, code, missing, values, b)
@@ -117,50 +111,18 @@ async def sender(peer: Channel, length: int, *, words: int, ot: OtSender, rng: R
     """
     code = Code(length)
     levels = punctured_trees.depth(code.block)
-    grown = await offload(punctured_trees.grow, rng.u64(code.blocks, 2), code.block)
+    leaves, sums = await offload(punctured_trees.grow, rng.u64(code.blocks, 2), code.block)
     used = code.blocks * (levels + 64 * words)
     blocks = await ot.extend(peer, used + (MASK + transfer_check.USED_UP if checked else 0))  # (1)
     if checked:
         await transfer_check.sender(peer, blocks, rng=rng)
-    trees, leaves = await offload(_mask, *grown, blocks, used)
-    await peer.send(trees)  # (2)
+    await peer.send(await offload(noise_trees.masked, leaves, sums, blocks, 64 * words))  # (2)
+    leaves = leaves.reshape(-1, 2)
     if checked:
         challenge = await peer.recv(Challenge, point=(2,), masked=(2,))  # (3)
         await peer.send(Answer(await offload(_answer, leaves, blocks, used, challenge)))  # (4)
     (k,) = await offload(code.compress, leaves)
     return Sent(k, blocks.delta)
-
-
-def _mask(leaves: Words, sums: Words, blocks: CorrelatedBlocks, used: int) -> tuple[Trees, Words]:
-    """Hide the level sums, and correct each tree's sum by the share of Δ times its value."""
-    on_paths = sums.shape[0] * sums.shape[1]
-    paths, bits = blocks.q[:on_paths], blocks.q[on_paths:used]
-    pads = [tmmo.hash_blocks(np.ascontiguousarray(x), blocks.first) for x in (paths, paths ^ blocks.delta)]
-    masked = sums ^ np.stack(pads, axis=1).reshape(sums.shape)
-    shares = np.empty((len(leaves), 2), np.uint64)
-    gf128.inner_with_powers(bits.reshape(len(leaves), -1, 2), shares)
-    return Trees(masked, np.bitwise_xor.reduce(leaves, axis=1) ^ shares), leaves.reshape(-1, 2)
-
-
-def _regrow(
-    code: Code,
-    missing: NDArray[np.int64],
-    values: Words,
-    sides: NDArray[np.uint8],
-    blocks: ReceivedBlocks,
-    trees: Trees,
-) -> Words:
-    """Open the sums, grow the trees around their missing leaves, and fill those in; (t, block, 2)."""
-    t = len(values)
-    paths, bits = blocks.t[: sides.size], blocks.t[sides.size : sides.size + 64 * values.size]
-    pads = tmmo.hash_blocks(np.ascontiguousarray(paths), blocks.first).reshape(*sides.shape, 2)
-    chosen = sides[:, :, np.newaxis, np.newaxis].astype(np.int64)
-    sums = np.take_along_axis(trees.sums, chosen, axis=2)[:, :, 0] ^ pads
-    b = punctured_trees.grow_punctured(missing, code.block, sums)
-    shares = np.empty((t, 2), np.uint64)
-    gf128.inner_with_powers(bits.reshape(t, -1, 2), shares)
-    b[np.arange(t), missing] = trees.leaves ^ np.bitwise_xor.reduce(b, axis=1) ^ shares
-    return b
 
 
 def _fold(code: Code, missing: NDArray[np.int64], values: Words, b: Words) -> Received:
@@ -205,9 +167,7 @@ def _answer(leaves: Words, blocks: CorrelatedBlocks, used: int, challenge: Chall
 
 def _mask_share(strings: Words, at: int) -> Words:
     """Return this side's share of Δ·x₀, (2,)."""
-    share = np.empty((1, 2), np.uint64)
-    gf128.inner_with_powers(strings[np.newaxis, at : at + MASK], share)
-    return share.reshape(2)
+    return noise_trees.joined(strings[at : at + MASK], MASK).reshape(2)
 
 
 def _digest(v: Words) -> bytes:
