@@ -29,7 +29,7 @@ from bench.harness import PeerUnavailable, Report, peer_environment
 from bench.partition import evenly, skewed
 
 TITLE = "Federated averaging of a small network, beside its central twin and Flower"
-SIZES = {"small": (10, 10), "medium": (50, 30), "large": (50, 60)}
+SIZES = {"small": (10, 10), "medium": (50, 20), "large": (50, 40)}
 """Sites and rounds."""
 
 GOAL = 97.0
