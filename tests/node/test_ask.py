@@ -17,7 +17,8 @@ from atoll.notebook.simulation import simulate
 from tests.node.sites import Sites, document, tables
 
 SQL = (
-    "select s.region, count(*) as n, avg(b.age) as age, sum(s.visits) as visits, stddev(b.income) as spread "
+    "select s.region, count(*) as n, avg(b.age) as age, sum(s.visits) as visits, stddev(b.income) as spread, "
+    "median(b.income) as middle, max(s.visits) as most "
     "from bank b join shop s using (id) where b.age > 25 group by s.region order by n desc"
 )
 
@@ -68,11 +69,13 @@ def test_two_processes_answer_what_duckdb_answers_on_the_pooled_tables(tmp_path:
     assert {end.code for end in ended.values()} == {0}, ended
     (job,) = sites.home("bank").finished()
     written = list(csv.reader(sites.home("bank").result(job).path("answer.csv").read_text().splitlines()))
-    assert written[0] == ["region", "n", "age", "visits", "spread"]
+    assert written[0] == ["region", "n", "age", "visits", "spread", "middle", "most"]
     same(written[1:], pooled(tmp_path, SQL, 20))
     report = sites.home("bank").result(job).path("report.html").read_text()
     assert "The question and its answer" in report
     assert "bank does not learn which rows join." in report
+    assert "both values of income next to 0.5 of the way" in report
+    assert "the values at the ranks, bit by bit" in report
     helper = sites.home("shop").result(job)
     assert not helper.path("answer.csv").exists()
     assert "no total was seen here" in ended["shop"].text

@@ -44,10 +44,12 @@ class AskStep(Step[Ask]):
     hides_rows = True
 
     def uses(self) -> tuple[Protocol, ...]:
-        """Totals over a hidden join."""
-        from atoll.protocols.hidden_totals import PROTOCOL
+        """Totals over a hidden join, and the search for values where the question has quantiles."""
+        from atoll.protocols import hidden_quantiles, hidden_totals
+        from atoll.query.statistics.plan import parse
 
-        return (PROTOCOL,)
+        totals = hidden_totals.PROTOCOL
+        return (totals, hidden_quantiles.PROTOCOL) if parse(self.params.sql).quantiles else (totals,)
 
     def plan(self, job: Job) -> Plan:
         """Return the plan of the question.

@@ -34,6 +34,7 @@ class Contribution:
         labels: the groups' keys, one tuple each; empty at a site that makes no groups.
         values: (n, V) int64: what each row adds to the site's measures, in the plan's order, scaled.
         bits: (V,) fractional bits of each measure: how many binary places its values were moved.
+        ordered: (n, E) float64: the values of the expressions of `Plan.ordered`, NaN where there is none.
     """
 
     keep: NDArray[np.bool_]
@@ -41,6 +42,7 @@ class Contribution:
     labels: tuple[tuple[Any, ...], ...]
     values: I64
     bits: tuple[int, ...]
+    ordered: NDArray[np.float64]
 
 
 def contribution(plan: Plan, site: str, columns: Columns, threshold: int) -> Contribution:
@@ -70,7 +72,9 @@ def contribution(plan: Plan, site: str, columns: Columns, threshold: int) -> Con
     for at, measure in enumerate(measures):
         values[:, at], fraction = _scaled(_values(rows, measure), keep, measure)
         bits.append(fraction)
-    return Contribution(keep, group, labels, values, tuple(bits))
+    ordered = [_in_order(rows, sql) for sql in plan.ordered(site)]
+    columned = np.stack(ordered, axis=1) if ordered else np.empty((columns.rows, 0))
+    return Contribution(keep, group, labels, values, tuple(bits), columned)
 
 
 def _groups(keys: list[tuple[Any, ...]], keep: NDArray[np.bool_], threshold: int) -> tuple[tuple[Any, ...], I64]:
@@ -89,14 +93,32 @@ def _groups(keys: list[tuple[Any, ...]], keep: NDArray[np.bool_], threshold: int
     return tuple(labels), np.fromiter((number.get(key, -1) for key in keys), np.int64, len(keys))
 
 
+def _in_order(rows: _Rows, sql: str) -> NDArray[np.float64]:
+    """Return what is put in order, NaN where there is none."""
+    if (kind := rows.kind(sql)) in ("VARCHAR", "BOOLEAN"):
+        raise InputError(
+            f"{sql} is {'text' if kind == 'VARCHAR' else 'true or false'} at {rows.site}; minima, maxima and quantiles "
+            "are of numbers",
+            cure="Turn it into a number by CASE, or count instead.",
+        )
+    return _numbers(rows, sql, np.nan)
+
+
+def _numbers(rows: _Rows, sql: str, missing: float) -> NDArray[np.float64]:
+    """Return the numbers of an expression."""
+    there = rows.numbers(f"CASE WHEN ({sql}) IS NULL THEN 0 ELSE 1 END", sql) == 1
+    values = np.where(there, rows.numbers(f"CAST(({sql}) AS DOUBLE)", sql), missing)
+    if not np.isfinite(values[there]).all():
+        raise InputError(f"{sql} is not finite in some row of {rows.site}", cure="Exclude such rows by WHERE.")
+    return values
+
+
 def _values(rows: _Rows, measure: Measure) -> NDArray[np.float64]:
     """Return what each row adds, unscaled."""
     there = rows.numbers(f"CASE WHEN ({measure.sql}) IS NULL THEN 0 ELSE 1 END", measure.sql)
     if measure.total == "count":
         return there
-    values = np.where(there == 1, rows.numbers(f"CAST(({measure.sql}) AS DOUBLE)", measure.sql), 0.0)
-    if not np.isfinite(values).all():
-        raise InputError(f"{measure.sql} is not finite in some row of {rows.site}", cure="Exclude such rows by WHERE.")
+    values = _numbers(rows, measure.sql, 0.0)
     if measure.total == "sum":
         return values
     offset = np.where(there == 1, values - _centre(values[there == 1]), 0.0)
@@ -145,6 +167,10 @@ class _Rows:
         """Return a number for every row, NaN where there is none."""
         found = self._run(f'SELECT {sql} AS v FROM rows ORDER BY "row number"', shown).fetchnumpy()["v"]  # noqa: S608
         return np.asarray(np.ma.filled(np.ma.asarray(found, np.float64), np.nan), np.float64)
+
+    def kind(self, sql: str) -> str:
+        """Return the type of an expression."""
+        return str(self._run(f"SELECT {sql} AS v FROM rows LIMIT 0", sql).description[0][1])  # noqa: S608
 
     def keys(self, expressions: tuple[str, ...]) -> list[tuple[Any, ...]]:
         """Return the values of several expressions for every row."""
