@@ -20,7 +20,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Accepted from users who have them, extras, or needed by the test suites only.
-OPTIONAL = {"hypothesis", "pandas", "polars", "pytest", "torch", "uvloop"}
+OPTIONAL = {"flwr", "hypothesis", "pandas", "polars", "pytest", "torch", "uvloop"}
 HEAVY = ("duckdb", "grpc", "numba", "plotly", "scipy", "sklearn", "torch")
 
 

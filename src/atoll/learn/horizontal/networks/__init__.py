@@ -7,6 +7,7 @@ from atoll.learn.horizontal.networks.algorithms import FedAdam, FedAvg, FedNova,
 from atoll.learn.horizontal.networks.averages import Averages, ExactAverages
 from atoll.learn.horizontal.networks.combine import Average, Quantised, TopBlocks
 from atoll.learn.horizontal.networks.fit import Fitted, Plan, fit
+from atoll.learn.horizontal.networks.flower_trainer import FlowerTrainer
 from atoll.learn.horizontal.networks.kept import Keeper, Round
 from atoll.learn.horizontal.networks.robust import CentredClipping, GeometricMedian, NormBound, Seen
 from atoll.learn.horizontal.networks.rules import Median, MultiKrum, TrimmedMean
@@ -29,6 +30,7 @@ __all__ = [
     "FedProx",
     "FedYogi",
     "Fitted",
+    "FlowerTrainer",
     "Functions",
     "GeometricMedian",
     "Keeper",
