@@ -33,6 +33,9 @@ SIZES = {"small": (10, 10), "medium": (50, 20), "large": (50, 40)}
 """Sites and rounds."""
 
 GOAL = 97.0
+WIRE = 24
+"""Bytes of a number in an exact secure sum."""
+
 SERVER = FedAvg(momentum=0.7)
 FLOWER = ("flwr[simulation]>=1.20", "torch==2.13.0", "scikit-learn>=1.6")
 ALGORITHMS: dict[str, tuple[Algorithm, Combine]] = {
@@ -84,7 +87,7 @@ def run(size: str, report: Report) -> None:
     report.row(
         what, mine.seconds, unit="s", limit=seconds, limit_name="the same passes on pooled rows",
         peer=peer.get("seconds"), peer_name="Flower, simulation", goal=60.0, bytes=mine.bytes,
-        note=f"one process; bytes are 8 a number of the sums; {peer['note']}".rstrip("; "),
+        note=f"one process; bytes as of exact secure sums, {WIRE} a number; {peer['note']}".rstrip("; "),
     )  # fmt: skip
     if size == "large":
         compare(report, plan, sites, seconds)
@@ -114,7 +117,7 @@ def federated(parts: list[Any], plan: Plan, *, optimizer: Any = None, **options:
     done = simulate(len(parts), site, simulation=met.append)[0]
     seconds = time.perf_counter() - start
     accuracy = [100 * one.metrics["accuracy"] for one in done.rounds]
-    return Run(accuracy, seconds, 8 * met[0].numbers * len(parts))
+    return Run(accuracy, seconds, WIRE * met[0].numbers * len(parts))
 
 
 def central(plan: Plan) -> list[float]:

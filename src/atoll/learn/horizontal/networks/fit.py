@@ -187,14 +187,16 @@ class _Site:
         run = hashlib.sha256(document).digest()
         kept = keeper.read(run) if keeper is not None else {}
         have = np.isin(np.arange(self.plan.rounds + 1), list(kept)).astype(np.float64)
-        common = np.flatnonzero(await self.totals.total(have, what="rounds kept") == len(self.totals.sites))
+        everywhere = await self.totals.total(have, what="rounds kept") == len(self.totals.sites)
+        common = np.flatnonzero(everywhere & (have > 0))
         if common.size:
             return kept[int(common[-1])]
         seed = await agreed.agree_on_seed(self.totals, rng)
         if self.plan.seed is not None:
             seed = hashlib.sha256(str(self.plan.seed).encode()).digest()[:16]
         first = float(self.totals.site == self.totals.sites[0])
-        model, _ = await self.averages.average(self._shared(vector), first, what="the network to begin with")
+        exact = ExactAverages(self.totals)  # another carrier may be made for the size of updates
+        model, _ = await exact.average(self._shared(vector), first, what="the network to begin with")
         return Progress(run, seed, model, vector[self.own])
 
     async def round(self, progress: Progress) -> Round:
@@ -262,7 +264,7 @@ class _Site:
         sums = await asyncio.to_thread(self.trainer.evaluate)
         names = sorted(sums.keys() - {"rows"})
         mine = np.array([sums["rows"], *(sums[name] for name in names), *beside], np.float64)
-        rows, *told = (await self.totals.total(mine, what="metrics")).tolist()
+        rows, *told = (await self.totals.total(mine, what=f"metrics: {', '.join(names)}")).tolist()
         metrics = {name: value / rows for name, value in zip(names, told[: len(names)], strict=True)} if rows else {}
         return metrics, told[len(names) :]
 

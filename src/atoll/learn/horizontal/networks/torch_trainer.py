@@ -128,7 +128,10 @@ class TorchTrainer:
 
     def load(self, vector: F32) -> None:
         """Take parameters and buffers from such a vector."""
-        self._fill(self._tensors, vector)
+        values = self.torch.from_numpy(vector.copy()).split([value.numel() for value in self._tensors.values()])
+        with self.torch.no_grad():
+            for tensor, part in zip(self._tensors.values(), values, strict=True):
+                tensor.copy_(part.view_as(tensor))
 
     def train(self, work: Work) -> Trained:
         """Train for some passes over the rows; see `Work`.
@@ -208,12 +211,6 @@ class TorchTrainer:
     def _is_plain(self, optimizer: Any) -> bool:
         known = type(optimizer) in (Descent, self.torch.optim.SGD)
         return known and not any(group["momentum"] for group in optimizer.param_groups)
-
-    def _fill(self, tensors: Mapping[str, Any], vector: NDArray[np.float32]) -> None:
-        values = self.torch.from_numpy(vector.copy()).split([value.numel() for value in tensors.values()])
-        with self.torch.no_grad():
-            for tensor, part in zip(tensors.values(), values, strict=True):
-                tensor.copy_(part.view_as(tensor))
 
     def _rows(self, pair: tuple[Any, Any], which: str) -> tuple[Any, Any]:
         x, y = (self.torch.as_tensor(part).to(self._device) for part in pair)
