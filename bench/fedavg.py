@@ -53,10 +53,11 @@ ALGORITHMS: dict[str, tuple[Algorithm, Combine]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """Accuracies in % after each round, seconds, and bytes that all sites give to sums."""
+    """Accuracies in % after each round, seconds, seconds of the processor, and bytes that all sites give to sums."""
 
     accuracy: list[float]
     seconds: float
+    cpu: float
     bytes: int
 
     @property
@@ -87,7 +88,8 @@ def run(size: str, report: Report) -> None:
     report.row(
         what, mine.seconds, unit="s", limit=seconds, limit_name="the same passes on pooled rows",
         peer=peer.get("seconds"), peer_name="Flower, simulation", goal=60.0, bytes=mine.bytes,
-        note=f"one process; bytes as of exact secure sums, {WIRE} a number; {peer['note']}".rstrip("; "),
+        note=f"one process, processor time {mine.cpu:.0f} s; bytes as of exact secure sums, {WIRE} a number; "
+        f"{peer['note']}".rstrip("; "),
     )  # fmt: skip
     if size == "large":
         compare(report, plan, sites, seconds)
@@ -113,11 +115,11 @@ def federated(parts: list[Any], plan: Plan, *, optimizer: Any = None, **options:
     async def site(totals: Totals) -> Fitted:
         return await fit(trainers[totals.sites.index(totals.site)], totals, plan, **options)
 
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     done = simulate(len(parts), site, simulation=met.append)[0]
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     accuracy = [100 * one.metrics["accuracy"] for one in done.rounds]
-    return Run(accuracy, seconds, WIRE * met[0].numbers * len(parts))
+    return Run(accuracy, seconds, cpu, WIRE * met[0].numbers * len(parts))
 
 
 def central(plan: Plan) -> list[float]:

@@ -34,6 +34,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.hidden_permutation",
     "atoll.protocols.hidden_quantiles",
     "atoll.protocols.hidden_rows",
+    "atoll.protocols.row_order",
     "atoll.protocols.hidden_sum",
     "atoll.protocols.hidden_table",
     "atoll.protocols.masked_values",

@@ -104,6 +104,14 @@ def test_in_a_notebook_small_groups_and_small_joins_stay_closed(tmp_path: Path) 
     assert ran.report_of("shop").answer.columns == ()
 
 
+def test_a_question_is_joined_by_one_key(tmp_path: Path) -> None:
+    job = question()
+    for part in job["sites"].values():
+        part["id"] = [["id"], ["id"]]
+    with pytest.raises(InputError, match="compares by one key only"):
+        simulate(frames(), job, out=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -4,12 +4,13 @@ Grouping site, ids X, groups g, values v                   Other site, ids Y, va
 (1) both tell what goes with the totals; the grouping site tells the number of groups
 (2), (3) `hidden-rows`: for every bin shares of the bit m whether it holds a common id, of m·v and of m·w
 (4) `masked-values`: for each group, its bits over the bins times the other site's shares; both add up
+    the partner may add noise to its shares
 (5) `garbled-circuit`: opens each group's totals to the asker where enough rows have been counted, and zeros elsewhere
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,6 +34,8 @@ AT_ONCE = 1 << 21
 I64 = NDArray[np.int64]
 Words = NDArray[np.uint64]
 Key = tuple[str | float | bool | None, ...]
+Noise = Callable[[int], I64]
+"""The number of groups k to (k, 1 + v + w) int64, in the order of the totals."""
 
 
 class Outline(Message, frozen=True):
@@ -191,8 +194,22 @@ async def partner(
     rng: Rng,
     context: Sequence[str] = (),
     joined: Joined | None = None,
+    noise: Noise | None = None,
 ) -> None:
-    """Let the asker learn the totals; arguments and errors as `asker`."""
+    """Let the asker learn the totals, or totals with noise.
+
+    Args:
+        peer: Channel to the asker.
+        side: What this site brings.
+        question: What both agree on.
+        rng: Secret randomness.
+        context: Job and columns.
+        joined: As of `asker`.
+        noise: Called once, just before anything is opened, with the number of groups: what to add to the totals.
+
+    Raises:
+        InputError, ProtocolError: As `asker`.
+    """
     here, circuit = question.groups_at == "partner", await offload(_opening, question.guards, question.minimum)
     keys = [list(key) for key in side.keys] if here else []
     outline = await peer.recv(Outline)  # (1)
@@ -202,6 +219,8 @@ async def partner(
     joined = joined or await join(peer, side, question, "partner", rng=rng, context=context)  # (2), (3)
     work, count = (_grouping, len(keys)) if here else (_other, outline.groups)
     shares = await work(peer, side, joined, max(count, 1), rng)
+    if noise is not None:
+        shares = shares + (await offload(noise, len(shares))).view(np.uint64)
     garbler = await garbled_circuit.start_garbler(peer, rng=rng.spawn())
     await garbler.run(circuit, shares, "evaluator")  # (5)
 
@@ -275,7 +294,7 @@ def _opening(guards: tuple[int, ...], minimum: int) -> Circuit:
     left = [builder.garbler(64) for _ in guards]
     right = [builder.evaluator(64) for _ in guards]
     totals = [circuit_words.add(builder, x, y) for x, y in zip(left, right, strict=True)]
-    enough = {guard: circuit_words.threshold(builder, totals[guard], minimum) for guard in {0, *guards}}
+    enough = {guard: circuit_words.threshold(builder, totals[guard], minimum, signed=True) for guard in {0, *guards}}
     shown = [builder.conjunction(enough[0], enough[guard]) for guard in guards]
     bits = [builder.conjunction(show, bit) for show, total in zip(shown, totals, strict=True) for bit in total]
     return builder.build([*bits, *shown])
@@ -314,6 +333,8 @@ PROTOCOL = Protocol(
         notes=(
             "Several questions can be subtracted from each other: two groups that differ by one person give that "
             "person's values. The minimum bounds groups, not differences; keep a log of questions, or add noise.",
+            "Where the partner adds noise, everything that is opened holds it, and which totals are shown depends on "
+            "counts with noise; its scale is right only if the asker keeps to the agreed bounds and groups.",
             "A site can bring rows that it made up; nothing checks them.",
         ),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from atoll.query.statistics.plan import Measure, Plan, Quantile
+from atoll.query.statistics.private import Private
 
 _TOTALS = {
     "count": "number of rows with {}",
@@ -12,13 +13,14 @@ _TOTALS = {
 }
 
 
-def explain(plan: Plan, asker: str, threshold: int) -> tuple[str, ...]:
+def explain(plan: Plan, asker: str, threshold: int, private: Private | None = None) -> tuple[str, ...]:
     """Return a plan as lines of text.
 
     Args:
         plan: the plan.
         asker: the site that gets the answer.
         threshold: fewest rows of a group that is shown.
+        private: what is agreed where the answer gets noise.
     """
     other = next(site for site in plan.sites if site != asker)
     lines = []
@@ -39,7 +41,9 @@ def explain(plan: Plan, asker: str, threshold: int) -> tuple[str, ...]:
             f"Smallest, largest and middle values are single persons' values; {asker} learns them exactly, and not "
             "whose they are."
         )
-    if plan.group_site == other:
+    if private:
+        lines += private.lines
+    if plan.group_site == other and not private:
         lines.append(f"{asker} learns the names of the groups that have at least {threshold} rows at {other}.")
     lines += [
         f"{other} learns how many ids {asker} has; not which rows join, nor how many, nor the answer.",

@@ -13,6 +13,7 @@ from atoll.core.errors import InputError
 from atoll.data.columns import Columns
 from atoll.data.scan import nearest
 from atoll.query.statistics.plan import Measure, Plan
+from atoll.query.statistics.private import Grid, Private, numbered
 
 MOST_GROUPS = 256
 FRACTION_BITS = 44
@@ -45,7 +46,9 @@ class Contribution:
     ordered: NDArray[np.float64]
 
 
-def contribution(plan: Plan, site: str, columns: Columns, threshold: int) -> Contribution:
+def contribution(
+    plan: Plan, site: str, columns: Columns, threshold: int, private: Private | None = None
+) -> Contribution:
     """Compute one site's part.
 
     Args:
@@ -53,6 +56,7 @@ def contribution(plan: Plan, site: str, columns: Columns, threshold: int) -> Con
         site: this site.
         columns: its columns, n rows.
         threshold: fewest rows of a group that is shown; a group with fewer here can never reach it.
+        private: what is agreed where the answer gets noise; nothing but the values then depends on the columns.
 
     Raises:
         InputError: a column is not there, an expression cannot be computed, its values are not finite or too large, or
@@ -65,12 +69,20 @@ def contribution(plan: Plan, site: str, columns: Columns, threshold: int) -> Con
     keep = np.ones(columns.rows, np.bool_)
     for sql in conditions:
         keep &= rows.numbers(f"CASE WHEN {sql} THEN 1 ELSE 0 END", sql) == 1
-    labels, group = _groups(rows.keys(grouped), keep, threshold) if grouped else ((), np.zeros(columns.rows, np.int64))
+    labels: tuple[tuple[Any, ...], ...] = ()
+    group = np.zeros(columns.rows, np.int64)
+    if grouped and private and private.groups:
+        labels, group = private.groups, numbered(rows.keys(grouped), private.groups)
+    elif grouped:
+        labels, group = _groups(rows.keys(grouped), keep, threshold)
     keep &= group >= 0
     group[~keep] = 0
     values, bits = np.zeros((columns.rows, len(measures)), np.int64), []
     for at, measure in enumerate(measures):
-        values[:, at], fraction = _scaled(_values(rows, measure), keep, measure)
+        grid = private.grids.get(measure) if private else None
+        values[:, at], fraction = (
+            _bounded(rows, measure, keep, grid) if grid else _scaled(_values(rows, measure), keep, measure)
+        )
         bits.append(fraction)
     ordered = [_in_order(rows, sql) for sql in plan.ordered(site)]
     columned = np.stack(ordered, axis=1) if ordered else np.empty((columns.rows, 0))
@@ -123,6 +135,15 @@ def _values(rows: _Rows, measure: Measure) -> NDArray[np.float64]:
         return values
     offset = np.where(there == 1, values - _centre(values[there == 1]), 0.0)
     return offset if measure.total == "offset" else offset * offset
+
+
+def _bounded(rows: _Rows, measure: Measure, keep: NDArray[np.bool_], grid: Grid) -> tuple[I64, int]:
+    """Return what each row adds where values have bounds; no value of a row can end the job or change the scale."""
+    if len(keep) * grid.clip >= 2**ROOM:
+        raise InputError(f"the bounds of {measure.sql} are too wide for {len(keep):,} rows", cure="Narrow them.")
+    there = rows.numbers(f"CASE WHEN ({measure.sql}) IS NULL THEN 0 ELSE 1 END", measure.sql) == 1
+    values = rows.numbers(f"TRY_CAST(({measure.sql}) AS DOUBLE)", measure.sql)
+    return np.where(keep & there, grid.whole(values, measure), 0), grid.bits
 
 
 def _centre(values: NDArray[np.float64]) -> float:

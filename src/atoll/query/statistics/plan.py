@@ -123,6 +123,26 @@ def parse(sql: str) -> Plan:
     return _Reader(_select(sql)).plan()
 
 
+def local(sql: str, text: str, where: str) -> tuple[str, str]:
+    """Return the site and the expression that a text means in a question, as its plan has them.
+
+    Args:
+        sql: the question, for its tables.
+        text: an expression over columns of one site, which may stand for its table.
+        where: where the text stands, for errors.
+
+    Raises:
+        InputError: it is no such expression.
+    """
+    try:
+        tree = sqlglot.parse_one(text, read="duckdb")
+    except sqlglot.ParseError:
+        raise InputError(f"{where}: {text!r} is not an expression", cure="Write SITE.COLUMN.") from None
+    reader = _Reader(_select(sql))
+    reader.aliases = {**{site: site for site in reader.sites}, **reader.aliases}
+    return reader._local(tree, where)
+
+
 def _select(sql: str) -> exp.Select:
     if len(sql) > LONGEST:
         raise InputError(f"the question has more than {LONGEST:,} characters")

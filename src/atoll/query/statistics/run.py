@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,12 +81,17 @@ async def ask(
 
 async def help_asker(
     peer: Channel, plan: Plan, keys: Sequence[bytes], part: Contribution, *, asker: str, minimum: int, rng: Rng,
-    context: Sequence[str],
+    context: Sequence[str], noise: Callable[[int], NDArray[np.int64]] | None = None,
 ) -> None:  # fmt: skip
-    """Help the site `asker`; errors as `hidden-totals` and `hidden-quantiles`."""
+    """Help the site `asker`; `noise` draws that of so many groups, a column a measure of the plan.
+
+    Errors as `hidden-totals` and `hidden-quantiles`.
+    """
     agreed, bring = question(plan, asker, minimum), side(keys, part)
+    at = [plan.measures.index(measure) for measure in _order(plan, asker)]
+    drawn = None if noise is None else lambda groups: noise(groups)[:, at]
     joined = await hidden_totals.join(peer, bring, agreed, "partner", rng=rng, context=context)
-    await hidden_totals.partner(peer, bring, agreed, rng=rng, context=context, joined=joined)
+    await hidden_totals.partner(peer, bring, agreed, rng=rng, context=context, joined=joined, noise=drawn)
     for owner in plan.sites:
         if plan.ordered(owner):
             about, mine = quantile_question(plan, asker, owner, minimum), quantile_side(keys, part)
