@@ -19,6 +19,8 @@ NAMES = (
     "shares",
     "garbled",
     "product",
+    "fedavg",
+    "robust",
     "trees",
     "lossless",
     "demo",
