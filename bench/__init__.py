@@ -17,6 +17,8 @@ NAMES = (
     "lookup",
     "statistics",
     "shares",
+    "secure_sum",
+    "topologies",
     "garbled",
     "product",
     "fedavg",
