@@ -8,10 +8,12 @@ data, plain text or a bare library), in one run. `bench.harness` is what they sh
 NAMES = (
     "channel",
     "ecdh",
+    "dp",
     "psi",
     "psi_multi",
     "psi_unbalanced",
     "psi_circuit",
+    "align",
     "lookup",
     "statistics",
     "shares",
@@ -19,6 +21,9 @@ NAMES = (
     "topologies",
     "garbled",
     "product",
+    "fedavg",
+    "robust",
     "trees",
+    "lossless",
     "demo",
 )
