@@ -17,8 +17,13 @@ NAMES = (
     "lookup",
     "statistics",
     "shares",
+    "secure_sum",
+    "topologies",
     "garbled",
     "product",
+    "fedavg",
+    "robust",
     "trees",
+    "lossless",
     "demo",
 )
