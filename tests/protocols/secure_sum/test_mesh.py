@@ -306,5 +306,5 @@ def test_a_mutant_that_tells_seeds_too_early_opens_two_sums(monkeypatch: pytest.
     monkeypatch.setattr(ring.Turn, "_hold", at_once)
     mesh = Mesh(SITES, ring.PROTOCOL.kinds, lives={"c": Life("Part", 7)})
     _, mesh = play_mesh(dict.fromkeys(SITES, recorded), ring, mesh=mesh)
-    told = {f.sender for f in mesh.transcript if f.kind.endswith("Seed") and f.stream == "ring/1/0/seed"}
+    told = {f.sender for f in mesh.transcript if f.kind.endswith("Seed") and f.stream == "ring/1/5/0/seed"}
     assert told - {"c"}

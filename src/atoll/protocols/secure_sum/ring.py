@@ -19,14 +19,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
 from atoll.core.errors import AtollError, ConnectionLost, ProtocolError
-from atoll.core.message import M, Message
+from atoll.core.message import Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto.random import Rng
@@ -44,6 +44,7 @@ ALARMS = 3
 """How many times a sum is tried again though nobody is missing."""
 
 Words = NDArray[np.uint64]
+R = TypeVar("R")
 
 
 class Holds(Message, frozen=True):
@@ -107,8 +108,9 @@ class Site:
     async def add(self, question: Question, x: Words) -> Words:
         """Return the sum of the vectors of all sites that are left; see `star.Member.add`."""
         self.number += 1
-        for attempt in range(len(self.alive) + ALARMS):
-            turn, total = Turn(self, question, x, self.alive, attempt), None
+        alarms = 0
+        while alarms < ALARMS:
+            turn, total = Turn(self, question, x, self.alive, alarms), None
             try:
                 total = await turn.run(self._last)
             finally:
@@ -120,6 +122,7 @@ class Site:
                 self._last, self.sites = turn, turn.sites
                 turn.stand_by()
                 return total
+            alarms = alarms + 1 if turn.sites == self.alive else 0
         raise ProtocolError(
             f"sites were missed {ALARMS} times that were there, within {self.patience:g} s each",
             cure="Give sites more time for a step.",
@@ -166,16 +169,16 @@ class Turn:
         question: What is added up.
         x: This site's vector.
         sites: Who takes part, in the order of the ring.
-        attempt: Number of this try.
+        alarms: How many tries among the same sites there were before.
     """
 
-    def __init__(self, ring: Site, question: Question, x: Words, sites: tuple[str, ...], attempt: int) -> None:
+    def __init__(self, ring: Site, question: Question, x: Words, sites: tuple[str, ...], alarms: int) -> None:
         self.ring, self.question, self.x, self.sites = ring, question, x, sites
-        self.bound = question.bound((*ring.context, f"try {attempt}"), sites, ring.number)
+        self.bound = question.bound((*ring.context, f"try {alarms}"), sites, ring.number)
         self.seed, self.seeds, self.open = ring.rng.bytes(SEED), dict[str, bytes](), False
         self.whole: Words | None = None
         # Late messages of one try are never taken for those of another.
-        stream = f"ring/{ring.number}/{attempt}"
+        stream = f"ring/{ring.number}/{len(sites)}/{alarms}"
         self.channels = {name: ring.peers[name].sub(stream) for name in sites if name != ring.site}
         # Read all the time, so that nothing that has arrived is overlooked when a site is missed.
         self.calls = {name: _listening(peer.sub("missed").recv(Missed)) for name, peer in self.channels.items()}
@@ -185,13 +188,17 @@ class Turn:
 
     async def run(self, before: Turn | None) -> Words | None:
         """Return the sum, or None if it must be tried again among `Site.alive`."""
-        work, called = asyncio.ensure_future(self._work()), asyncio.ensure_future(self._called())
+        work, called = _listening(self._work()), asyncio.ensure_future(self._called())
         earlier = before.waiting if before and before.waiting and not before.waiting.done() else None
+        waiting = {work, called} if earlier is None else {work, called, earlier}
         try:
-            waiting = {work, called} if earlier is None else {work, called, earlier}
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if work in done and not isinstance(work.exception(), ConnectionLost | TimeoutError):
-                return work.result()
+            while True:
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if work in done and not isinstance(work.exception(), ConnectionLost | TimeoutError):
+                    return work.result()
+                if {work, called} & done or self.sites != self.ring.alive:
+                    break
+                waiting -= done  # somebody has missed a site in an earlier sum, which was there
         finally:
             work.cancel()
             called.cancel()
@@ -199,7 +206,7 @@ class Turn:
 
     def stand_by(self) -> None:
         """Answer those that miss a site in this sum, while the next one goes on."""
-        self.waiting = asyncio.ensure_future(self._answer())
+        self.waiting = _listening(self._answer())
 
     def close(self) -> None:
         """Answer nobody any more."""
@@ -252,7 +259,7 @@ class Turn:
     async def _each(
         self, work: Callable[[str, Channel], Coroutine[Any, Any, None]], channels: Mapping[str, Channel]
     ) -> None:
-        tasks = [asyncio.ensure_future(work(name, peer)) for name, peer in channels.items()]
+        tasks = [_listening(work(name, peer)) for name, peer in channels.items()]
         try:
             async with asyncio.timeout(self.ring.patience):
                 ends = await asyncio.gather(*tasks, return_exceptions=True)
@@ -283,17 +290,19 @@ class Turn:
 
     async def _again(self, before: Turn | None) -> Words | None:
         """Find out who is missing, and whether the sum can be had all the same."""
-        sharing = asyncio.ensure_future(self._share())
+        if self.sites != self.ring.alive:
+            return None  # an earlier sum ended without a site that was counted on here
+        sharing = _listening(self._share())
         earlier = before.waiting if before and before.waiting and not before.waiting.done() else None
         try:
             await asyncio.wait({sharing, earlier} if earlier else {sharing}, return_when=asyncio.FIRST_COMPLETED)
             if earlier and before and before.answering:
                 await earlier
+            if self.sites != self.ring.alive:
+                return None  # the same, meanwhile
+            missing, some_open = await sharing
         finally:
             sharing.cancel()
-        if self.sites != self.ring.alive:
-            return None  # an earlier sum ended without a site that was counted on here
-        missing, some_open = await sharing
         self.ring.lost(missing)
         if some_open and set(missing) <= self.seeds.keys():
             return await self._closed({name: peer for name, peer in self.channels.items() if name not in missing})
@@ -339,7 +348,7 @@ class Turn:
             self.seeds[site] = seed
 
 
-def _listening(work: Coroutine[Any, Any, M]) -> asyncio.Task[M]:
+def _listening(work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
     task = asyncio.ensure_future(work)
     task.add_done_callback(lambda done: None if done.cancelled() else done.exception())  # nobody may ever ask
     return task
