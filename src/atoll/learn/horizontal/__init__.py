@@ -1,1 +1,1 @@
-"""Learning from sites that hold the same columns of different people."""
+"""Models over the rows of many sites, through nothing but sums over all sites; equal to the pooled ones."""
