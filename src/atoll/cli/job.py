@@ -36,7 +36,7 @@ def check_(
     from atoll.node.home import Home
     from atoll.node.job import Job, check
     from atoll.node.policy import require
-    from atoll.node.prepare import from_home, prepare
+    from atoll.node.prepare import from_home, prepare, units_of
     from atoll.node.runner import membership
     from atoll.node.steps import build
     from atoll.node.store import Store
@@ -52,8 +52,9 @@ def check_(
     cards = membership(job, site)
     require(found.policy(), site.name, build(job))
     with tempfile.TemporaryDirectory() as folder:
-        load = from_home(found, job.sites[site.name])
-        work = prepare(job, site.name, load, Store(Path(folder)), found.result, build(job))
+        part = job.sites[site.name]
+        load, units = from_home(found, part), units_of(found, part)
+        work = prepare(job, site.name, load, Store(Path(folder)), found.result, build(job), units)
     table = work.table
     if table is not None:
         typer.echo(f"\n{site.name} can take part: {table.rows:,} rows, {len(table.columns)} columns")

@@ -21,7 +21,7 @@ from atoll.node.contract import Contract
 from atoll.node.home import Home
 from atoll.node.job import Job, check
 from atoll.node.log import JobLog
-from atoll.node.prepare import from_home, prepare
+from atoll.node.prepare import from_home, prepare, units_of
 from atoll.node.progress import Watch
 from atoll.node.steps import Step, Work, build
 from atoll.node.store import Store, room
@@ -129,8 +129,9 @@ class Run:
         """Check that this site allows the job, then its data; an error is kept, so that the others can be told."""
         try:
             policy.require(self.home.policy(), self.site.name, steps)
-            load = from_home(self.home, self.job.sites[self.site.name])
-            work = prepare(self.job, self.site.name, load, store, self.home.result, steps)
+            part = self.job.sites[self.site.name]
+            load, units = from_home(self.home, part), units_of(self.home, part)
+            work = prepare(self.job, self.site.name, load, store, self.home.result, steps, units)
             work.reruns, work.seal = self.home.reruns, Seal.of(self.site.key, cards)
             return work, None
         except AtollError as error:

@@ -93,7 +93,7 @@ def simulate(
     """
     document = job if isinstance(job, Job) else Job.of(job or default_job(frames, id, label, trees or {}))
     check(document)
-    if document.sites.keys() != frames.keys():
+    if {name for name, part in document.sites.items() if part.data} != frames.keys():
         raise InputError(
             f"the job names {', '.join(document.sites)}, the frames {', '.join(frames)}", cure="Name both alike."
         )
@@ -102,7 +102,7 @@ def simulate(
         require(policy, site, build(document), cure="Choose another protocol, or pass allow=({name!r},).")
     folder = Path(out or tempfile.mkdtemp(prefix="atoll-"))
     with tempfile.TemporaryDirectory() as keys:
-        sites = {name: init_site(Path(keys) / str(at), name, "") for at, name in enumerate(frames)}
+        sites = {name: init_site(Path(keys) / str(at), name, "") for at, name in enumerate(document.sites)}
         return run(_simulate(document, frames, sites, folder, watch or Silent()))
 
 
@@ -146,7 +146,7 @@ async def _simulate(job: Job, frames: Frames, sites: Mapping[str, Site], folder:
     for partner in job.partners:
         links[job.hub][partner], links[partner][job.hub] = memory_links(job.hub, partner)
     tasks = {
-        name: asyncio.ensure_future(_site(job, frames[name], site, sites, links[name], folder / name, watch))
+        name: asyncio.ensure_future(_site(job, frames.get(name), site, sites, links[name], folder / name, watch))
         for name, site in sites.items()
     }
     ended = await asyncio.gather(*tasks.values(), return_exceptions=True)

@@ -1,0 +1,285 @@
+"""Fit a model to the rows of all sites; the same model at every site."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from atoll.core.errors import AtollError, InputError
+from atoll.core.protocol import Protocol
+from atoll.core.session import Session
+from atoll.data.columns import Column, Columns
+from atoll.data.schema import ColumnSchema
+from atoll.node.coding import matrix, terms_of
+from atoll.node.kept import MODEL, Kept
+from atoll.node.models import AnyModel, Fitted, Label
+from atoll.node.steps.base import Step, Work, present
+from atoll.node.steps.compare import Agreed
+from atoll.node.steps.describe import known_columns
+from atoll.node.steps.totals import enough, shared, totals
+
+if TYPE_CHECKING:
+    from atoll.node.job import Job
+    from atoll.protocols.secure_sum.totals import Totals
+
+F64 = NDArray[np.float64]
+EDGES = np.linspace(-8, 8, 321)
+"""Borders between groups of like scores, in which events are counted for the AUC; log-odds."""
+
+
+class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="step", tag="fit"):
+    """Params of `fit`.
+
+    Attributes:
+        model: what is fitted: `kind:` and its own keys, see below.
+        columns: the columns that it reads; all but the label if left out. A column of categories becomes one number,
+            0 or 1, for each category but the first.
+        positive: the value of a text label that counts as 1.
+        missing: what becomes of rows with a missing value: `refuse` the job, or `drop` them.
+    """
+
+    model: AnyModel
+    columns: tuple[str, ...] = ()
+    positive: str = ""
+    missing: Literal["refuse", "drop"] = "refuse"
+
+
+class FitStep(Step[Fit]):
+    """A model with its standard errors and p values, equal to the one that all rows in one place would give."""
+
+    name = "fit"
+    title = "Fit a model to the rows of all sites"
+    needs = ("schema",)
+    gives = ("fitted",)
+    leaves = (MODEL,)
+    hub = "aggregator"
+
+    def uses(self) -> tuple[Protocol, ...]:
+        """The sum."""
+        from atoll.protocols.secure_sum.star import PROTOCOL as SUM
+
+        return (SUM,)
+
+    @property
+    def wants(self) -> Label:
+        """What the label must be."""
+        return self.params.model.label
+
+    def says(self, job: Job) -> tuple[str, ...]:
+        """What every site learns.
+
+        Raises:
+            InputError: the model needs a label and the job names none.
+        """
+        model = self.params.model
+        if self.wants != "none" and not job.label:
+            raise InputError(
+                f"{model.title} needs a label", step=self.name, cure="Name it under `label:` at every site with data."
+            )
+        event = (
+            "  how many rows have the event, and how many events there are among rows of like scores, for the AUC",
+        )
+        return (
+            f"fit: every site learns, of {shared(job)}, the {model.title} and on the way",
+            "  the number of rows",
+            *(f"  {line}" for line in model.learns),
+            *(event if self.wants == "event" else ()),
+        )
+
+    def check(self, work: Work) -> None:
+        """Refuse columns that are not there, missing values where they must not be, and labels that do not fit.
+
+        Raises:
+            InputError: naming the column.
+        """
+        self.says(work.job)
+        if work.table is None:
+            return
+        label, table = work.job.label, work.table.columns
+        features = [name for name in table.names if name != label]
+        used = known_columns(self.params.columns, features, self.name)
+        needed = used if self.wants == "none" else (*used, label)
+        for name in needed if self.params.missing == "refuse" else ():
+            if lost := table[name].missing:
+                raise InputError(
+                    f"{lost:,} values are missing",
+                    step=self.name,
+                    column=name,
+                    cure="Fill them, or say `missing: drop` in step fit to leave such rows out.",
+                )
+        if self.wants != "none":
+            self._check_label(table[label])
+
+    def _check_label(self, column: Column) -> None:
+        kind, title = self.wants, self.params.model.title
+        text, cure = column.kind == "categorical", ""
+        if kind == "number" and text:
+            what, cure = f"{title} predicts a number, and the label is text", "Take another model or label."
+        elif kind == "event" and text and not self.params.positive:
+            what, cure = "the label is text", "Say in step fit which value counts as 1: `positive: VALUE`."
+        elif not text and self.params.positive:
+            what, cure = "the label is numeric, so that no text can be positive", "Remove `positive:`."
+        elif kind == "event" and not text and (other := _neither(column.values)):
+            what = f"the label holds {other:,} values other than 0 and 1"
+            cure = "Code the event as 1 and the rest as 0, at every site."
+        if cure:
+            raise InputError(what, step=self.name, column=column.name, cure=cure)
+
+    async def run(self, session: Session, work: Work) -> str:
+        """Fit, and keep the model.
+
+        Raises:
+            InputError: there are too few rows, one class only, or the model cannot be fitted to these columns.
+        """
+        from atoll.learn.horizontal.rows import Rows
+
+        agreed: Agreed = present(work.state.get("agreed"), "schema")
+        params, label = self.params, work.job.label
+        features = [column for column in agreed.columns if column.name != label]
+        used = known_columns(params.columns, [column.name for column in features], self.name)
+        columns = tuple(column for column in features if column.name in used)
+        coded: Columns = work.state["coded"]
+        terms = terms_of(columns, baseline=params.model.baseline)
+        values = matrix(Columns(tuple(coded[c.name] for c in columns), coded.rows), baseline=params.model.baseline)
+        y, classes = self._label(work, agreed)
+        try:
+            async with totals(session, work, self.name) as sums:
+                await self._count(sums, values, y, agreed.minimum)
+                done = await params.model.fit(sums, Rows(terms, values), y, params.missing)
+                if self.wants == "event":
+                    score = params.model.predict(done.values, values)
+                    done.figures.update(await auc(sums, score, y, agreed.minimum))
+        except AtollError as error:
+            error.step = self.name
+            error.column = label if error.column == "label" else error.column
+            raise
+        kept = self._kept(work, columns, terms, done, classes)
+        work.store.write_json(MODEL, kept)
+        self._take(work, kept)
+        return f"{params.model.title}, {len(terms)} terms, {done.rows:,} rows{_best(done)}"
+
+    def _label(self, work: Work, agreed: Agreed) -> tuple[F64, tuple[str, ...]]:
+        """The label as numbers, NaN where it is missing, and the names of its classes if it is text.
+
+        Raises:
+            InputError: a text label has other values than an event and its opposite.
+        """
+        coded: Columns = work.state["coded"]
+        if self.wants == "none":
+            return np.zeros(coded.rows), ()
+        column = coded[work.job.label]
+        if column.kind == "numeric":
+            return column.values, ()
+        lost = column.values < 0
+        if self.wants == "class":
+            return np.where(lost, np.nan, column.values), column.categories
+        positive = self.params.positive
+        if positive not in column.categories or len(column.categories) != 2:
+            held = ", ".join(map(repr, column.categories[:12]))
+            raise InputError(
+                f"the label has the values {held} at all sites together, and {positive!r} is to be 1",
+                column=column.name,
+                cure="Write the same two values at every site, and name one of them under `positive:`.",
+            )
+        return np.where(lost, np.nan, column.values == column.categories.index(positive)), ()
+
+    async def _count(self, sums: Totals, values: F64, y: F64, minimum: int) -> None:
+        """Refuse too few rows before anything else is added up, and an event that all rows have, or none."""
+        whole = ~(np.isnan(values).any(axis=1) | np.isnan(y))
+        rows = float((await sums.total(np.array([float(whole.sum())]), what="rows without missing values"))[0])
+        enough(rows, minimum, "rows without missing values")
+        if self.wants != "event":
+            return
+        events = float((await sums.total(np.array([float(y[whole].sum())]), what="rows with the event"))[0])
+        if events in (0.0, rows):
+            raise InputError(
+                "all rows of all sites have one class", column="label", cure="Bring rows with and without the event."
+            )
+        enough(events, minimum, "rows with the event", "label")
+        enough(rows - events, minimum, "rows without the event", "label")
+
+    def _kept(
+        self,
+        work: Work,
+        columns: Sequence[ColumnSchema],
+        terms: tuple[str, ...],
+        done: Fitted,
+        classes: tuple[str, ...],
+    ) -> Kept:
+        return Kept(
+            job=work.job.id,
+            model=self.params.model,
+            label="" if self.wants == "none" else work.job.label,
+            positive=self.params.positive,
+            classes=classes,
+            columns=tuple(columns),
+            terms=terms,
+            rows=done.rows,
+            sites=tuple(sorted(name for name, part in work.job.sites.items() if part.data)),
+            figures=done.figures,
+            coefficients=done.coefficients,
+            values=done.values,
+        )
+
+    async def resume(self, work: Work) -> None:
+        """Take the model again."""
+        self._take(work, work.store.read_json(MODEL, Kept))
+
+    def _take(self, work: Work, kept: Kept) -> None:
+        work.state["fitted"] = kept
+        work.report["fit"] = {"kind": kept.model.title, "rows": kept.rows, **kept.figures}
+
+
+async def auc(sums: Totals, score: F64, y: F64, minimum: int) -> dict[str, float]:
+    """Find how often an event scores above a row without, from counts in groups of like scores.
+
+    The groups are a twentieth wide on the scale of log-odds, from -8 to 8; neighbours with too few rows are put together before
+    events are counted.
+
+    Args:
+        sums: the sum over the sites.
+        score: (n,) this site's probabilities, NaN where a value is missing.
+        y: (n,) 0 or 1.
+        minimum: fewest rows of a group.
+
+    Returns:
+        `AUC`, and `AUC, at most off by`: half the pairs that share a group.
+    """
+    known = ~(np.isnan(score) | np.isnan(y))
+    with np.errstate(divide="ignore"):
+        at = np.searchsorted(EDGES, np.log(score[known]) - np.log1p(-score[known]), side="right")
+    here = np.bincount(at, minlength=len(EDGES) + 1).astype(np.float64)
+    every = await sums.total(here, what="rows by group of like scores")
+    group = _groups(every, minimum)
+    events = np.bincount(group[at], y[known], minlength=int(group[-1]) + 1)
+    positive = await sums.total(events, what="rows with the event by group of like scores")
+    negative = np.bincount(group, every) - positive
+    pairs = positive.sum() * negative.sum()
+    below = np.cumsum(negative) - negative
+    off = float(positive @ negative / pairs) / 2
+    return {"AUC": float(positive @ below / pairs) + off, "AUC, at most off by": off}
+
+
+def _groups(rows: F64, minimum: int) -> NDArray[np.int64]:
+    """Number neighbours so that each number has enough rows, if all together have."""
+    group, number, held = np.zeros(len(rows), np.int64), 0, 0.0
+    for at, count in enumerate(rows.tolist()):
+        if held >= minimum and rows[at:].sum() >= minimum:
+            number, held = number + 1, 0.0
+        group[at], held = number, held + count
+    return group
+
+
+def _neither(values: F64) -> int:
+    return int(np.count_nonzero((values != 0) & (values != 1) & ~np.isnan(values)))
+
+
+def _best(done: Fitted) -> str:
+    for name in ("AUC", "R²"):
+        if name in done.figures:
+            return f", {name} {done.figures[name]:.3f}"
+    return ""
