@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from atoll.core.message import Message
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import star
 from atoll.protocols.secure_sum.sums import Sums
@@ -35,42 +34,54 @@ async def adding(setting_up: Awaitable[Any], use: Use, rng: Any) -> Any:
     return result
 
 
-async def serving(setting_up: Awaitable[star.Hub]) -> list[str]:
+async def serving(setting_up: Awaitable[Any]) -> list[str]:
     """A hub without numbers: what it saw asked."""
     asked: list[str] = []
-    await (await setting_up).serve(lambda question: asked.append(question.what))
+    await (await setting_up).serve(lambda question, *sites: asked.append(question.what))
     return asked
 
 
 def play(
     use: Mapping[str, Use],
     *,
+    protocol: Any = star,
+    at_hub: Mapping[str, Any] | None = None,
+    net: Star | None = None,
     seed: int = 1,
     seals: Mapping[str, Seal] | None = None,
-    allowed: frozenset[type[Message]] | None = star.PROTOCOL.kinds,
     timeout: float = 5.0,
     roles: Mapping[str, Callable[[Star], Awaitable[Any]]] | None = None,
     **options: Any,
 ) -> tuple[dict[str, Any], Star]:
-    """Run a star in which each named site uses its sums so; the hub is one of them or adds nothing."""
+    """Run a star in which each named site uses its sums so; the hub is one of them or adds nothing.
+
+    Args:
+        use: What each site does.
+        protocol: `star` or `dropouts`.
+        at_hub: Further options of the hub.
+        net: The star, where it is not a plain one.
+        roles: Sites that do something of their own.
+        options: Of hub and members.
+    """
     members = [name for name in use if name != HUB]
-    net, rngs, adds = Star(members, allowed, timeout), seeds([HUB, *members], seed), HUB in use
+    net = net or Star(members, protocol.PROTOCOL.kinds, timeout)
+    rngs, adds = seeds([HUB, *members], seed), HUB in use
     options = {"context": ("job 1",), "adds": adds, **options}
-    ready = star.hub(net.peers, **options)
-    at_hub = adding(ready, use[HUB], rngs[HUB]) if adds else serving(ready)
+    ready = protocol.hub(net.peers, **options, **(at_hub or {}))
+    hub = adding(ready, use[HUB], rngs[HUB]) if adds else serving(ready)
     own = dict(roles or {})
     if HUB in own:
-        at_hub.close()
+        hub.close()
         ready.close()
-        at_hub = own.pop(HUB)(net)
+        hub = own.pop(HUB)(net)
     ends = {
         name: own[name](net) if name in own else adding(
-            star.member(net.hubs[name], members, rng=rngs[name].spawn(), seal=(seals or {}).get(name), **options),
+            protocol.member(net.hubs[name], members, rng=rngs[name].spawn(), seal=(seals or {}).get(name), **options),
             use[name], rngs[name],
         )
         for name in members
     }  # fmt: skip
-    return net.run(at_hub, ends), net
+    return net.run(hub, ends), net
 
 
 def totals(values: Mapping[str, Sequence[float]] = VALUES) -> dict[str, Use]:

@@ -15,9 +15,9 @@ from atoll.protocols import pairwise_keys
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import star
 from atoll.protocols.secure_sum.question import PIECE, Question
-from atoll.protocols.secure_sum.star import Box, Masked, Sealed, Total
+from atoll.protocols.secure_sum.star import Masked, Total
 from atoll.protocols.secure_sum.sums import Sums, Told
-from atoll.protocols.secure_sum.ties import Ties
+from atoll.protocols.secure_sum.ties import Box, Sealed, Ties
 from atoll.protocols.secure_sum.totals import Totals
 from atoll.testing import check_card, seeded_rng
 from atoll.transport.site import init_site
@@ -425,7 +425,7 @@ def test_a_mutant_whose_masks_do_not_depend_on_the_sum_shows_differences(monkeyp
 
 
 def test_a_mutant_without_masks_is_seen_by_the_uniformity_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(star, "_covered", lambda ring, x, masks: x.copy())
+    monkeypatch.setattr(star, "covered", lambda ring, x, masks: x.copy())
     with pytest.raises(AssertionError):
         test_masked_words_are_uniform()
 

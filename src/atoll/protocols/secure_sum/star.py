@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from atoll.core.channel import Channel
 from atoll.core.errors import ProtocolError
 from atoll.core.group import Group
-from atoll.core.message import U8, U64, AtMost, Message
+from atoll.core.message import U64, AtMost, Message
 from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto import sum_tags
@@ -32,8 +32,9 @@ from atoll.crypto.random import Rng
 from atoll.crypto.word_ring import Masks, WordRing
 from atoll.protocols import pairwise_keys
 from atoll.protocols.pairwise_keys import Seal
+from atoll.protocols.secure_sum import ties
 from atoll.protocols.secure_sum.question import PIECE, Question, question_of
-from atoll.protocols.secure_sum.ties import COMMON, SEALED, Ties, derived, open_common, seal_common
+from atoll.protocols.secure_sum.ties import Box, Sealed, Ties, derived
 
 LARGEST = 1 << 31
 """Most bytes of one vector that a hub takes."""
@@ -41,18 +42,6 @@ LARGEST = 1 << 31
 Words = NDArray[np.uint64]
 
 _WIDE = WordRing(192)
-
-
-class Sealed(Message, frozen=True):
-    """(2) first member → hub: the members' secret, sealed for each of the others in alphabetical order."""
-
-    boxes: U8
-
-
-class Box(Message, frozen=True):
-    """(2) hub → member: the members' secret, sealed for this one."""
-
-    box: U8
 
 
 class Masked(Message, frozen=True):
@@ -142,13 +131,13 @@ class Member:
         for number, piece in enumerate(question.pieces, 1):
             if self.checked and number == len(question.pieces):
                 tags = await offload(self._tags, question, bound, x)
-            y = await offload(_covered, question.ring, x[piece], masks)  # (3)
+            y = await offload(covered, question.ring, x[piece], masks)  # (3)
             about = (question.what, question.bits, question.n, question.model, bound)
             await self.hub.send(Masked(*about, y, tags))
 
     def _tags(self, question: Question, bound: bytes, x: Words) -> Words:
         tags = sum_tags.evaluate(x, question.bits, question.n, self._alpha(bound))
-        return _covered(_WIDE, sum_tags.hidden(tags, self.rng), self.ties.masks(bound, "tags"))
+        return covered(_WIDE, sum_tags.hidden(tags, self.rng), self.ties.masks(bound, "tags"))
 
     async def _receive(self, question: Question) -> tuple[Words, Words]:
         total, tags = np.empty(question.words, np.uint64), 0
@@ -250,7 +239,7 @@ class Hub:
             if question is None and not first:
                 first, question = name, asked
             if asked != question:
-                raise _differ(name, asked, first or self.site, question)
+                raise differ(name, asked, first or self.site, question)
             if asked and piece.bound != asked.bound(self.context, self.sites, self.number):
                 raise ProtocolError(
                     f"{name} adds in another job, among other sites, or with other options than {self.site}",
@@ -259,7 +248,7 @@ class Hub:
         return question
 
 
-def _differ(name: str, asked: Question | None, other: str, question: Question | None) -> ProtocolError:
+def differ(name: str, asked: Question | None, other: str, question: Question | None) -> ProtocolError:
     def told(asked: Question | None) -> str:
         return f"{asked.n:,} numbers of {asked.bits} bits for {asked.what!r}" if asked else "nothing more"
 
@@ -277,7 +266,7 @@ def _same_sizes(pieces: Mapping[str, Masked], words: int, tags: int) -> None:
             )
 
 
-def _covered(ring: WordRing, x: Words, masks: Masks) -> Words:
+def covered(ring: WordRing, x: Words, masks: Masks) -> Words:
     y = x.copy()
     ring.mask(y, masks)
     return y
@@ -300,11 +289,7 @@ async def hub(
     """
     _possible(len(peers), adds, checked)
     me = next(iter(peers.values())).gate.site
-    await pairwise_keys.relay(peers)  # (1)
-    first, *others = sorted(peers)
-    if others:
-        boxes = (await peers[first].recv(Sealed, boxes=(len(others), SEALED))).boxes  # (2)
-        await asyncio.gather(*(peers[name].send(Box(box)) for name, box in zip(others, boxes, strict=True)))
+    await ties.relay(peers)  # (1) (2)
     sites = tuple(sorted([*peers, me] if adds else peers))
     return Hub(peers, me, sites, checked, _whole(context, me, checked))
 
@@ -333,18 +318,11 @@ async def member(
         IdentityError: A member's key is not signed by that member.
     """
     _possible(len(members), adds, checked)
-    me, names = hub.gate.site, tuple(sorted(members))
+    names = tuple(sorted(members))
     whole = _whole(context, hub.peer, checked)
-    keys = await pairwise_keys.agree(hub, names, rng=rng.spawn(), seal=seal, context=("secure-sum", *whole))  # (1)
-    common = rng.bytes(COMMON)
-    if me == names[0] and len(names) > 1:
-        boxes = [np.frombuffer(seal_common(common, keys[name], name), np.uint8) for name in names[1:]]
-        await hub.send(Sealed(np.stack(boxes)))  # (2)
-    elif me != names[0]:
-        box = (await hub.recv(Box, box=(SEALED,))).box  # (2)
-        common = open_common(box.tobytes(), keys[names[0]], me)
+    tied = await ties.tie(hub, names, rng=rng, seal=seal, context=whole)  # (1) (2)
     sites = tuple(sorted([*names, hub.peer] if adds else names))
-    return Member(hub, Ties(me, names, keys, common), sites, checked, whole, rng)
+    return Member(hub, tied, sites, checked, whole, rng)
 
 
 def _whole(context: Sequence[str], hub: str, checked: bool) -> tuple[str, ...]:
