@@ -1,4 +1,4 @@
-"""Three branches of one bank: the same columns, different customers; real loans (Statlog German credit), dealt by rows."""
+"""Three branches of one bank: the same columns, other customers; real loans (Statlog German credit), dealt by rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def frames() -> dict[str, dict[str, Any]]:
 
 
 def pooled(parts: Mapping[str, Mapping[str, Any]], numbers: tuple[str, ...] = NUMBERS) -> NDArray[np.float64]:
-    """All rows in one place, in the form in which a model sees them: numbers, then 0 and 1 for all categories but one."""
+    """All rows in one place, as a model sees them: numbers, then 0 and 1 for all categories but the first."""
     columns = [np.concatenate([np.array(part[key], float) for part in parts.values()]) for key in numbers]
     for key in TEXTS:
         text = np.concatenate([np.array(part[key], object) for part in parts.values()])

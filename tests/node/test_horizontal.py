@@ -13,6 +13,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRe
 from sklearn.metrics import roc_auc_score
 
 import atoll
+from atoll.core.errors import InputError
 from atoll.node.kept import load_model
 from tests.node.branches import NUMBERS, SPLITS, Branches, document, frames, label, pooled
 
@@ -100,3 +101,123 @@ def test_an_aggregator_without_data_gets_the_same_model(tmp_path: Path) -> None:
     )
     assert model.figures["R²"] == pytest.approx(theirs.score(X, y), rel=1e-9)
     assert model.sites == ("north", "south", "west")
+
+
+def fitted(tmp_path: Path, parts: dict[str, Any], job: dict[str, Any]) -> Any:
+    """The model of a simulated job, the same at every site."""
+    run = atoll.simulate(parts, job, out=tmp_path)
+    assert len({store.path("model.json").read_bytes() for store in run.stores.values()}) == 1
+    return load_model(run.stores[run.job.partners[-1]].path("model.json"))
+
+
+def test_rows_with_missing_values_are_dropped_where_the_job_says_so(tmp_path: Path) -> None:
+    parts, numbers = frames(), ("months", "instalment_rate")
+    parts["south"]["months"][::7] = [None] * len(parts["south"]["months"][::7])
+    parts["west"]["housing"][::9] = [None] * len(parts["west"]["housing"][::9])
+    parts["north"]["amount"][:3] = [None] * 3
+    job = document({"step": "fit", "model": {"kind": "linear"}, "missing": "drop"}, label="amount")
+    for part in job["sites"].values():
+        part["columns"] = [*numbers, "checking", "housing"]
+    model = fitted(tmp_path, parts, job)
+    X, y = pooled(frames(), numbers), label(frames(), "amount")
+    keep = np.ones(1000, bool)
+    keep[450:800:7], keep[800::9], keep[:3] = False, False, False
+    theirs = LinearRegression().fit(X[keep], y[keep])
+    assert model.rows == keep.sum()
+    np.testing.assert_allclose([line.estimate for line in model.coefficients][1:], theirs.coef_, rtol=1e-9)
+
+
+def test_a_text_label_and_a_site_with_one_class_only(tmp_path: Path) -> None:
+    parts = frames()
+    order = np.argsort(label(parts)[800:], kind="stable")[:140]  # the good ones of west, and no others
+    parts["west"] = {name: [column[at] for at in order] for name, column in parts["west"].items()}
+    y = label(parts)
+    assert not y[800:].any()
+    for part in parts.values():
+        part["bad"] = ["yes" if value else "no" for value in part["bad"]]
+    step = {"step": "fit", "model": {"kind": "logistic", "ridge": 2.0}, "positive": "yes"}
+    model = fitted(tmp_path, parts, document(step))
+    X = pooled(parts)
+    scale = X.std(axis=0)
+    theirs = LogisticRegression(C=0.5, solver="newton-cholesky", tol=1e-12, max_iter=500).fit(X, y)
+    assert scale.min() > 0
+    np.testing.assert_allclose([line.estimate for line in model.coefficients][1:], theirs.coef_[0], rtol=1e-5)
+    assert all(line.error is None for line in model.coefficients)
+
+
+def test_rare_categories_become_one_and_few_rows_open_nothing(tmp_path: Path) -> None:
+    parts = frames()
+    for at, part in enumerate(parts.values()):
+        part["housing"][:2] = ["castle", "tent"] if at else ["boat", "castle"]
+    job = document({"step": "describe", "columns": ["housing"]}, steps=[{"step": "compare"}, {"step": "describe"}])
+    run = atoll.simulate(parts, job, out=tmp_path)
+    lines = json.loads(run.stores["west"].path("statistics.json").read_text())
+    housing = next(line for line in lines if line["name"] == "housing")["categories"]
+    assert list(housing) == ["own", "rent", "(other)"]  # boat, castle and tent have 6 rows, and free is the next rarest
+    assert sum(housing.values()) == 1000
+    assert any("put together as (other)" in note for note in run.report.notes)
+    few = {name: {key: column[:3] for key, column in part.items()} for name, part in frames().items()}
+    with pytest.raises(InputError, match="have 9 rows, fewer than the minimum of 10"):
+        atoll.simulate(few, document(LOGISTIC), out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "poisson"},
+        {"kind": "gamma"},
+        {"kind": "multinomial"},
+        {"kind": "svm"},
+        {"kind": "discriminant"},
+        {"kind": "naive-bayes"},
+        {"kind": "kmeans", "clusters": 3},
+        {"kind": "pca", "components": 2},
+        {"kind": "cox", "event": "bad", "unit": 36},
+    ],
+)
+def test_every_model_is_kept_and_predicts_as_it_would_on_pooled_rows(tmp_path: Path, model: dict[str, Any]) -> None:
+    kind, parts = model["kind"], frames()
+    name = {"poisson": "months", "gamma": "amount", "cox": "months"}.get(kind, "bad")
+    job = document({"step": "fit", "model": model, "columns": ["instalment_rate", "housing"]}, label=name)
+    for part in job["sites"].values():
+        part["columns"] = sorted({*NUMBERS, "housing", "bad"} - {name})
+    run = atoll.simulate(parts, job, out=tmp_path)
+    kept = load_model(run.stores["south"].path("model.json"))
+    assert kept.rows == 1000
+    found = kept.predict(parts["west"])
+    assert len(found) == 200
+    assert np.isfinite(found).all()
+    with pytest.raises(InputError, match="no column 'housing'"):
+        kept.predict({"instalment_rate": [1.0]})
+    strange = kept.predict({"instalment_rate": [1.0], "housing": ["castle"]})
+    assert np.isnan(strange).all() or kind == "svm"
+    titles = [table.title for table in run.report.tables]
+    assert any(title.lower().startswith(kept.model.title.lower()) for title in titles)
+    _compare_with_oracle(kind, kept, found, parts)
+
+
+def _compare_with_oracle(kind: str, kept: Any, found: Any, parts: dict[str, Any]) -> None:
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import GammaRegressor
+
+    baseline = kept.model.baseline
+    text = np.concatenate([part["housing"] for part in parts.values()])
+    levels = ["free", "own", "rent"][int(baseline) :]
+    X = np.column_stack([*((text == level).astype(float) for level in levels), label(parts, "instalment_rate")])
+    if kind == "poisson":
+        theirs = PoissonRegressor(alpha=0, solver="newton-cholesky", tol=1e-12).fit(X, label(parts, "months"))
+        np.testing.assert_allclose(found, theirs.predict(X)[800:], rtol=1e-6)
+    elif kind == "gamma":
+        theirs = GammaRegressor(alpha=0, solver="newton-cholesky", tol=1e-12).fit(X, label(parts, "amount"))
+        np.testing.assert_allclose(found, theirs.predict(X)[800:], rtol=1e-6)
+    elif kind == "multinomial":
+        theirs = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-12).fit(X, label(parts))
+        np.testing.assert_allclose(found, theirs.predict_proba(X)[800:], rtol=1e-6)
+    elif kind == "pca":
+        theirs = PCA(2).fit(X)
+        np.testing.assert_allclose(np.abs(found), np.abs(theirs.transform(X)[800:]), rtol=1e-6, atol=1e-9)
+    elif kind == "kmeans":
+        centres = np.array(kept.values["centres"])
+        nearest = ((X[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+        assert found.tolist() == nearest[800:].tolist()
+        assert kept.values["counts"] == np.bincount(nearest, minlength=3).tolist()

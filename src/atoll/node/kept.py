@@ -13,7 +13,7 @@ from atoll.core.errors import InputError
 from atoll.data.columns import Columns
 from atoll.data.schema import ColumnSchema
 from atoll.node.coding import coded, matrix, terms_of
-from atoll.node.models import AnyModel, Coefficient
+from atoll.node.models import AnyModel, Coefficient, Grid
 
 MODEL = "model.json"
 
@@ -33,6 +33,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         sites: the sites.
         figures: how good it is, by name.
         coefficients: its table.
+        grids: further tables.
         values: what prediction needs.
     """
 
@@ -47,6 +48,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     sites: tuple[str, ...]
     figures: dict[str, float]
     coefficients: tuple[Coefficient, ...]
+    grids: tuple[Grid, ...]
     values: dict[str, Any]
 
     def predict(self, frame: Any) -> NDArray[np.float64]:

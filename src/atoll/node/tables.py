@@ -93,6 +93,9 @@ def _model(kept: Kept) -> list[Table]:
             else "Estimates are in the columns' units."
         )
         found.append(_table(title, heads, rows, 1, note=note.replace("`", "")))
+    for grid in kept.grids:
+        rows = [(term, *(shown(number) for number in numbers)) for term, numbers in grid.rows.items()]
+        found.append(_table(f"{title}: {grid.title[0].lower()}{grid.title[1:]}", ("Term", *grid.heads), rows, 1))
     if kept.figures:
         rows = [(name, shown(value)) for name, value in kept.figures.items()]
         where = "On the rows that it was fitted to."

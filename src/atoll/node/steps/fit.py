@@ -9,14 +9,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from atoll.core.errors import AtollError, InputError
+from atoll.core.errors import InputError
 from atoll.core.protocol import Protocol
 from atoll.core.session import Session
 from atoll.data.columns import Column, Columns
 from atoll.data.schema import ColumnSchema
 from atoll.node.coding import matrix, terms_of
 from atoll.node.kept import MODEL, Kept
-from atoll.node.models import AnyModel, Fitted, Label
+from atoll.node.models import AnyModel, Fitted, Here, Label
 from atoll.node.steps.base import Step, Work, present
 from atoll.node.steps.compare import Agreed
 from atoll.node.steps.describe import known_columns
@@ -100,9 +100,13 @@ class FitStep(Step[Fit]):
         if work.table is None:
             return
         label, table = work.job.label, work.table.columns
-        features = [name for name in table.names if name != label]
+        beside = known_columns(self.params.model.beside, table.names, self.name) if self.params.model.beside else ()
+        for name in beside:
+            if table[name].kind != "numeric":
+                raise InputError("it is text, and must be a number", step=self.name, column=name, cure="Code it.")
+        features = [name for name in table.names if name not in (label, *beside)]
         used = known_columns(self.params.columns, features, self.name)
-        needed = used if self.wants == "none" else (*used, label)
+        needed = (*used, *beside) if self.wants == "none" else (*used, *beside, label)
         for name in needed if self.params.missing == "refuse" else ():
             if lost := table[name].missing:
                 raise InputError(
@@ -139,30 +143,31 @@ class FitStep(Step[Fit]):
 
         agreed: Agreed = present(work.state.get("agreed"), "schema")
         params, label = self.params, work.job.label
-        features = [column for column in agreed.columns if column.name != label]
+        features = [c for c in agreed.columns if c.name not in (label, *params.model.beside)]
         used = known_columns(params.columns, [column.name for column in features], self.name)
         columns = tuple(column for column in features if column.name in used)
         coded: Columns = work.state["coded"]
         terms = terms_of(columns, baseline=params.model.baseline)
         values = matrix(Columns(tuple(coded[c.name] for c in columns), coded.rows), baseline=params.model.baseline)
-        y, classes = self._label(work, agreed)
+        y, classes = self._label(work)
+        beside = {name: coded[name].values for name in params.model.beside}
         try:
             async with totals(session, work, self.name) as sums:
-                await self._count(sums, values, y, agreed.minimum)
-                done = await params.model.fit(sums, Rows(terms, values), y, params.missing)
+                await self._count(sums, np.column_stack([values, *beside.values()]), y, agreed.minimum)
+                rng = work.rng.spawn()
+                here = Here(Rows(terms, values), y, beside, params.missing, agreed.minimum, rng)
+                done = await params.model.fit(sums, here)
                 if self.wants == "event":
                     score = params.model.predict(done.values, values)
                     done.figures.update(await auc(sums, score, y, agreed.minimum))
-        except AtollError as error:
-            error.step = self.name
-            error.column = label if error.column == "label" else error.column
-            raise
+        except InputError as error:
+            raise self._in_words_of_the_job(error, label) from None
         kept = self._kept(work, columns, terms, done, classes)
         work.store.write_json(MODEL, kept)
         self._take(work, kept)
         return f"{params.model.title}, {len(terms)} terms, {done.rows:,} rows{_best(done)}"
 
-    def _label(self, work: Work, agreed: Agreed) -> tuple[F64, tuple[str, ...]]:
+    def _label(self, work: Work) -> tuple[F64, tuple[str, ...]]:
         """The label as numbers, NaN where it is missing, and the names of its classes if it is text.
 
         Raises:
@@ -186,6 +191,13 @@ class FitStep(Step[Fit]):
                 cure="Write the same two values at every site, and name one of them under `positive:`.",
             )
         return np.where(lost, np.nan, column.values == column.categories.index(positive)), ()
+
+    def _in_words_of_the_job(self, error: InputError, label: str) -> InputError:
+        """Name step, column and key as the job does, where a model names them as it knows them."""
+        names = {"label": label, "time": label, "event": "".join(self.params.model.beside)}
+        error.step, error.column = self.name, names.get(error.column, error.column)
+        error.cure = error.cure.replace("`smallest`", "`minimum` in step compare")
+        return error
 
     async def _count(self, sums: Totals, values: F64, y: F64, minimum: int) -> None:
         """Refuse too few rows before anything else is added up, and an event that all rows have, or none."""
@@ -222,6 +234,7 @@ class FitStep(Step[Fit]):
             sites=tuple(sorted(name for name, part in work.job.sites.items() if part.data)),
             figures=done.figures,
             coefficients=done.coefficients,
+            grids=done.grids,
             values=done.values,
         )
 
@@ -237,8 +250,8 @@ class FitStep(Step[Fit]):
 async def auc(sums: Totals, score: F64, y: F64, minimum: int) -> dict[str, float]:
     """Find how often an event scores above a row without, from counts in groups of like scores.
 
-    The groups are a twentieth wide on the scale of log-odds, from -8 to 8; neighbours with too few rows are put together before
-    events are counted.
+    The groups are a twentieth wide on the scale of log-odds, from -8 to 8; neighbours with too few rows are put
+    together before events are counted.
 
     Args:
         sums: the sum over the sites.
@@ -255,7 +268,7 @@ async def auc(sums: Totals, score: F64, y: F64, minimum: int) -> dict[str, float
     here = np.bincount(at, minlength=len(EDGES) + 1).astype(np.float64)
     every = await sums.total(here, what="rows by group of like scores")
     group = _groups(every, minimum)
-    events = np.bincount(group[at], y[known], minlength=int(group[-1]) + 1)
+    events = np.bincount(group[at], y[known], minlength=int(group[-1]) + 1).astype(np.float64)
     positive = await sums.total(events, what="rows with the event by group of like scores")
     negative = np.bincount(group, every) - positive
     pairs = positive.sum() * negative.sum()
