@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.cli.stage import free_ports
-from atoll.node.home import Home
 from atoll.node.job import Job
 from atoll.node.progress import Silent
 from atoll.node.runner import Run
@@ -72,7 +72,7 @@ def document(*steps: Mapping[str, Any], label: str = "bad", **changes: Any) -> d
             for at, name in enumerate(SPLITS)
         },
         "timeouts": {"join": 20, "message": 30, "lost": 3},
-        "steps": [{"step": "compare"}, *steps],
+        "steps": [{"step": "compare"}, *deepcopy(steps)],
         **changes,
     }
 
@@ -116,7 +116,3 @@ class Branches(Sites):
         """Run every branch as a process of its own to its end; `before` is code that runs first at a branch."""
         children = {name: self.start(name, job, before=before.get(name, "")) for name in job["sites"]}
         return {name: finish(child) for name, child in children.items()}
-
-    def left(self, name: str) -> Home:
-        """Where a branch's results are."""
-        return self.home(name)

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 import atoll
 from atoll.core.errors import InputError
+from atoll.node.job import Job, check
 from atoll.node.kept import load_model
 from tests.node.branches import NUMBERS, SPLITS, Branches, document, frames, label, pooled
 
@@ -221,3 +222,28 @@ def _compare_with_oracle(kind: str, kept: Any, found: Any, parts: dict[str, Any]
         nearest = ((X[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
         assert found.tolist() == nearest[800:].tolist()
         assert kept.values["counts"] == np.bincount(nearest, minlength=3).tolist()
+
+
+def test_who_holds_which_rows_changes_nothing_that_the_aggregator_sees(tmp_path: Path) -> None:
+    one = frames()
+    south, west = one["south"], one["west"]
+    two = {
+        "north": one["north"],
+        "south": {key: [*west[key], *south[key][:150]] for key in south},
+        "west": {key: south[key][150:] for key in south},
+    }
+    seen, models = [], []
+    for at, parts in enumerate((one, two)):
+        run = atoll.simulate(parts, document({"step": "describe"}, LOGISTIC), out=tmp_path / str(at))
+        lines = map(json.loads, run.stores["north"].path("audit.jsonl").read_text().splitlines())
+        seen.append([(line["step"], line["kind"], line["bytes"]) for line in lines if line["step"] != "contract"])
+        models.append(load_model(run.stores["north"].path("model.json")))
+    assert sorted(seen[0]) == sorted(seen[1])
+    mine, theirs = ([line.estimate for line in model.coefficients] for model in models)
+    np.testing.assert_allclose(mine, theirs, rtol=1e-9)
+
+
+def test_the_example_is_a_job_that_sites_would_sign() -> None:
+    job = Job.load(Path(__file__).parents[2] / "examples" / "three_branches" / "job.yaml")
+    check(job)
+    assert job.hub == "north"

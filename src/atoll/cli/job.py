@@ -172,7 +172,7 @@ def execute(home: Home, as_: str, load: Callable[[], Job], listen: str, json: bo
         watch.failed(error)
         raise typer.Exit(error.exit_code if json else show_error(error)) from None
     lines = {"result": str(store.path("result.json")), "report": str(store.path("report.html"))}
-    for name in ("scores", "answer"):
+    for name in ("scores", "answer", "statistics"):
         if store.path(f"{name}.csv").exists():
             lines[name] = str(store.path(f"{name}.csv"))
     watch.finished(lines)

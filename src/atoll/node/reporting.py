@@ -53,7 +53,7 @@ KEYS = {
     "feature-holder": ("feature holder", "feature_holder", "sender", "partner"),
     "asker": ("label holder", "asker"),
     "data-holder": ("feature holder", "partner"),
-    "aggregator": ("hub", "label holder", "label_holder"),
+    "aggregator": ("aggregator", "hub", "label holder", "label_holder"),
     "member": ("member", "partner", "feature holder", "feature_holder"),
 }
 """How protocol cards call what a job's roles do in them."""

@@ -79,7 +79,7 @@ def simulate(
     """Run a whole job with all sites in this process.
 
     Args:
-        frames: for each site its table: pandas, polars, or a dict of arrays.
+        frames: for each site its table: pandas, polars, or a dict of arrays; none for an aggregator without data.
         job: the job, if another than align, split, bin, train and evaluate; it names the sites of `frames`.
         id: the id column or columns, the same at all sites.
         label: the column of 0 and 1; the one site that has it is the label holder.

@@ -157,8 +157,8 @@ class Cox(Kind, frozen=True, tag="cox"):
     learns = (
         "all times of events, and how many people have one, and leave, at each",
         "means, spreads and the size of every column",
-        "in each of about seven rounds, for coefficients that all sites know, at every such time: sums, and products of "
-        "all pairs of columns, over the people still there",
+        "in each of about seven rounds, for coefficients that all sites know, at every such time: sums, and products "
+        "of all pairs of columns, over the people still there",
     )
 
     event: str

@@ -176,6 +176,7 @@ class CompareStep(Step[Compare]):
             "  the columns' names, kinds and units, and the categories of text columns that any site has",
             "  the number of rows",
             f"  how many rows each category has; below {self.params.minimum:,} it is put together with others",
+            f"  {job.hub} learns also which member has which columns and categories",
             f"  With fewer than {self.params.minimum:,} rows the job ends there.",
         )
 
@@ -189,13 +190,12 @@ class CompareStep(Step[Compare]):
             if len(column.categories) > MOST_CATEGORIES:
                 raise InputError(
                     f"it has {len(column.categories):,} different values, too many for categories",
-                    step=self.name,
                     column=column.name,
                     cure=f"Group them to at most {MOST_CATEGORIES}, or name the other columns under `columns:`.",
                 )
             if OTHER in column.categories:
                 cure = "Write it in another way."
-                raise InputError(f"a value is called {OTHER!r}", step=self.name, column=column.name, cure=cure)
+                raise InputError(f"a value is called {OTHER!r}", column=column.name, cure=cure)
 
     async def run(self, session: Session, work: Work) -> str:
         """Compare, then count.
@@ -290,7 +290,7 @@ PROTOCOL = Protocol(
         security="Nothing is hidden: the schemas are the messages. They hold no rows and no counts.",
         inputs="Every site with data: names, kinds, units and categories of the columns that the job names.",
         reveals={
-            "hub": ("Each member's column names, kinds, units, and the categories that occur there.",),
+            "aggregator": ("Each member's column names, kinds, units, and the categories that occur there.",),
             "member": (
                 "The columns that all sites have alike, and all categories that occur at any site, not at which.",
                 "If the job ends because columns differ: what each site has of those.",

@@ -146,7 +146,6 @@ def known_columns(wanted: tuple[str, ...], there: Any, step: str) -> tuple[str, 
             close = nearest(name, list(there))
             raise InputError(
                 f"step {step} names a column that the sites' data have not, or the job leaves out",
-                step=step,
                 column=name,
                 cure=f"Did you mean {close!r}?" if close else f"There are {', '.join(there)}.",
             )

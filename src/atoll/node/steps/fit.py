@@ -103,7 +103,7 @@ class FitStep(Step[Fit]):
         beside = known_columns(self.params.model.beside, table.names, self.name) if self.params.model.beside else ()
         for name in beside:
             if table[name].kind != "numeric":
-                raise InputError("it is text, and must be a number", step=self.name, column=name, cure="Code it.")
+                raise InputError("it is text, and must be a number", column=name, cure="Code it.")
         features = [name for name in table.names if name not in (label, *beside)]
         used = known_columns(self.params.columns, features, self.name)
         needed = (*used, *beside) if self.wants == "none" else (*used, *beside, label)
@@ -111,7 +111,6 @@ class FitStep(Step[Fit]):
             if lost := table[name].missing:
                 raise InputError(
                     f"{lost:,} values are missing",
-                    step=self.name,
                     column=name,
                     cure="Fill them, or say `missing: drop` in step fit to leave such rows out.",
                 )
@@ -131,7 +130,7 @@ class FitStep(Step[Fit]):
             what = f"the label holds {other:,} values other than 0 and 1"
             cure = "Code the event as 1 and the rest as 0, at every site."
         if cure:
-            raise InputError(what, step=self.name, column=column.name, cure=cure)
+            raise InputError(what, column=column.name, cure=cure)
 
     async def run(self, session: Session, work: Work) -> str:
         """Fit, and keep the model.
