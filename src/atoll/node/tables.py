@@ -98,7 +98,7 @@ def _model(kept: Kept) -> list[Table]:
         found.append(_table(f"{title}: {grid.title[0].lower()}{grid.title[1:]}", ("Term", *grid.heads), rows, 1))
     if kept.figures:
         rows = [(name, shown(value)) for name, value in kept.figures.items()]
-        where = "On the rows that it was fitted to."
+        where = "On the rows that it was fitted to, unless a line says otherwise."
         found.append(
             _table("How well the model fits", ("Figure", "Value"), [("rows", shown(kept.rows)), *rows], 1, note=where)
         )

@@ -20,6 +20,8 @@ from atoll.node.models import AnyModel, Fitted, Here, Label
 from atoll.node.steps.base import Step, Work, present
 from atoll.node.steps.compare import Agreed
 from atoll.node.steps.describe import known_columns
+from atoll.node.steps.quality import quality
+from atoll.node.steps.split import TEST, Share, Split, draw
 from atoll.node.steps.totals import enough, shared, totals
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from atoll.protocols.secure_sum.totals import Totals
 
 F64 = NDArray[np.float64]
-EDGES = np.linspace(-8, 8, 321)
-"""Borders between groups of like scores, in which events are counted for the AUC; log-odds."""
 
 
 class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="step", tag="fit"):
@@ -40,12 +40,20 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True,
             0 or 1, for each category but the first.
         positive: the value of a text label that counts as 1.
         missing: what becomes of rows with a missing value: `refuse` the job, or `drop` them.
+        test: share of the rows that the model is not fitted to but measured on; drawn by a hash of the id.
+        seed: another number draws others.
     """
 
     model: AnyModel
     columns: tuple[str, ...] = ()
     positive: str = ""
     missing: Literal["refuse", "drop"] = "refuse"
+    test: Share = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.test and (self.model.label == "none" or self.model.beside):
+            raise InputError(f"{self.model.title} is not measured on rows kept out", cure="Remove `test:`.")
 
 
 class FitStep(Step[Fit]):
@@ -80,14 +88,17 @@ class FitStep(Step[Fit]):
             raise InputError(
                 f"{model.title} needs a label", step=self.name, cure="Name it under `label:` at every site with data."
             )
-        event = (
-            "  how many rows have the event, and how many events there are among rows of like scores, for the AUC",
-        )
+        extra: list[str] = []
+        if self.wants == "event":
+            extra = [
+                "how many rows have the event, and how many events there are among rows of like scores, for the AUC"
+            ]
+        elif self.params.test:
+            extra = ["how far predictions are off, or how many are right, on the rows kept out"]
         return (
             f"fit: every site learns, of {shared(job)}, the {model.title} and on the way",
             "  the number of rows",
-            *(f"  {line}" for line in model.learns),
-            *(event if self.wants == "event" else ()),
+            *(f"  {line}" for line in (*model.learns, *extra)),
         )
 
     def check(self, work: Work) -> None:
@@ -150,15 +161,15 @@ class FitStep(Step[Fit]):
         values = matrix(Columns(tuple(coded[c.name] for c in columns), coded.rows), baseline=params.model.baseline)
         y, classes = self._label(work)
         beside = {name: coded[name].values for name in params.model.beside}
+        out = self._kept_out(work)
         try:
             async with totals(session, work, self.name) as sums:
-                await self._count(sums, np.column_stack([values, *beside.values()]), y, agreed.minimum)
-                rng = work.rng.spawn()
-                here = Here(Rows(terms, values), y, beside, params.missing, agreed.minimum, rng)
+                await self._count(sums, np.column_stack([values, *beside.values()])[~out], y[~out], agreed.minimum)
+                beside = {name: column[~out] for name, column in beside.items()}
+                rows, rng = Rows(terms, values[~out]), work.rng.spawn()
+                here = Here(rows, y[~out], beside, params.missing, agreed.minimum, rng)
                 done = await params.model.fit(sums, here)
-                if self.wants == "event":
-                    score = params.model.predict(done.values, values)
-                    done.figures.update(await auc(sums, score, y, agreed.minimum))
+                await self._measure(sums, done, values, y, out, agreed.minimum)
         except InputError as error:
             raise self._in_words_of_the_job(error, label) from None
         kept = self._kept(work, columns, terms, done, classes)
@@ -197,6 +208,25 @@ class FitStep(Step[Fit]):
         error.step, error.column = self.name, names.get(error.column, error.column)
         error.cure = error.cure.replace("`smallest`", "`minimum` in step compare")
         return error
+
+    def _kept_out(self, work: Work) -> NDArray[np.bool_]:
+        """(n,) which rows the model is measured on and not fitted to."""
+        if work.table is None:
+            return np.zeros(0, np.bool_)
+        kept: NDArray[np.bool_] = draw(work.table.ids, Split(test=self.params.test, seed=self.params.seed)) == TEST
+        return kept
+
+    async def _measure(
+        self, sums: Totals, done: Fitted, values: F64, y: F64, out: NDArray[np.bool_], minimum: int
+    ) -> None:
+        """Add how good the model is: on the rows kept out, or for an event on all."""
+        if not self.params.test and self.wants != "event":
+            return
+        on = out if self.params.test else np.ones(len(y), np.bool_)
+        score = self.params.model.predict(done.values, values[on])
+        found = await quality(sums, self.wants, score, y[on], minimum)
+        where = " on rows kept out" if self.params.test else ""
+        done.figures.update({name + where: value for name, value in found.items()})
 
     async def _count(self, sums: Totals, values: F64, y: F64, minimum: int) -> None:
         """Refuse too few rows before anything else is added up, and an event that all rows have, or none."""
@@ -246,52 +276,10 @@ class FitStep(Step[Fit]):
         work.report["fit"] = {"kind": kept.model.title, "rows": kept.rows, **kept.figures}
 
 
-async def auc(sums: Totals, score: F64, y: F64, minimum: int) -> dict[str, float]:
-    """Find how often an event scores above a row without, from counts in groups of like scores.
-
-    The groups are a twentieth wide on the scale of log-odds, from -8 to 8; neighbours with too few rows are put
-    together before events are counted.
-
-    Args:
-        sums: the sum over the sites.
-        score: (n,) this site's probabilities, NaN where a value is missing.
-        y: (n,) 0 or 1.
-        minimum: fewest rows of a group.
-
-    Returns:
-        `AUC`, and `AUC, at most off by`: half the pairs that share a group.
-    """
-    known = ~(np.isnan(score) | np.isnan(y))
-    with np.errstate(divide="ignore"):
-        at = np.searchsorted(EDGES, np.log(score[known]) - np.log1p(-score[known]), side="right")
-    here = np.bincount(at, minlength=len(EDGES) + 1).astype(np.float64)
-    every = await sums.total(here, what="rows by group of like scores")
-    group = _groups(every, minimum)
-    events = np.bincount(group[at], y[known], minlength=int(group[-1]) + 1).astype(np.float64)
-    positive = await sums.total(events, what="rows with the event by group of like scores")
-    negative = np.bincount(group, every) - positive
-    pairs = positive.sum() * negative.sum()
-    below = np.cumsum(negative) - negative
-    off = float(positive @ negative / pairs) / 2
-    return {"AUC": float(positive @ below / pairs) + off, "AUC, at most off by": off}
-
-
-def _groups(rows: F64, minimum: int) -> NDArray[np.int64]:
-    """Number neighbours so that each number has enough rows, if all together have."""
-    group, number, held = np.zeros(len(rows), np.int64), 0, 0.0
-    for at, count in enumerate(rows.tolist()):
-        if held >= minimum and rows[at:].sum() >= minimum:
-            number, held = number + 1, 0.0
-        group[at], held = number, held + count
-    return group
-
-
 def _neither(values: F64) -> int:
     return int(np.count_nonzero((values != 0) & (values != 1) & ~np.isnan(values)))
 
 
 def _best(done: Fitted) -> str:
-    for name in ("AUC", "R²"):
-        if name in done.figures:
-            return f", {name} {done.figures[name]:.3f}"
-    return ""
+    best = next((name for name in done.figures if name.startswith(("AUC", "R²", "right"))), "")
+    return f", {best} {done.figures[best]:.3f}" if best else ""
