@@ -16,6 +16,7 @@ import atoll
 from atoll.core.errors import InputError
 from atoll.node.job import Job, check
 from atoll.node.kept import load_model
+from atoll.node.steps.describe import Statistics
 from atoll.node.steps.split import TEST, Split, draw
 from tests.node.branches import NUMBERS, SPLITS, Branches, document, frames, label, pooled
 
@@ -185,6 +186,21 @@ def test_rare_categories_become_one_and_few_rows_open_nothing(tmp_path: Path) ->
     few = {name: {key: column[:3] for key, column in part.items()} for name, part in frames().items()}
     with pytest.raises(InputError, match="have 9 rows, fewer than the minimum of 10"):
         atoll.simulate(few, document(LOGISTIC), out=tmp_path)
+
+
+def test_classes_in_words_keep_their_names_and_rare_ones_are_not_shown(tmp_path: Path) -> None:
+    parts = frames()
+    parts["west"]["housing"][:1] = ["castle"]
+    job = document({"step": "describe"}, {"step": "fit", "model": {"kind": "multinomial"}}, label="housing")
+    for part in job["sites"].values():
+        part["columns"] = [*NUMBERS]
+    run = atoll.simulate(parts, {**job, "steps": job["steps"][:2]}, out=tmp_path)
+    housing = run.stores["north"].read_json("statistics.json", list[Statistics])[-1]
+    assert housing.categories["castle"] is None
+    assert housing.categories["own"] == sum(part["housing"].count("own") for part in parts.values())
+    model = fitted(tmp_path, frames(), job)
+    assert model.classes == ("free", "own", "rent")
+    assert [line.term for line in model.coefficients][:2] == ["own: (intercept)", "own: amount"]
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,17 @@ def _without(label: str) -> dict[str, Any]:
     return dict(job["sites"])
 
 
+def test_a_measure_is_not_opened_as_classes(branches: Branches) -> None:
+    for name in SPLITS:
+        branches.put(name, small(name, amount=[value + 0.5 for value in small(name)["amount"]]))
+    ended = branches.run_here(
+        document({"step": "fit", "model": {"kind": "svm"}}, label="amount", sites=_without("amount"))
+    )
+    for error in ended.values():
+        assert isinstance(error, AtollError)
+        assert "is a measure and no class" in error.what
+
+
 def test_all_rows_of_one_class_are_noticed_by_all(branches: Branches) -> None:
     for name in SPLITS:
         branches.put(name, small(name, bad=["0"] * 60))

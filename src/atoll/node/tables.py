@@ -67,10 +67,10 @@ def _statistics(lines: Sequence[Statistics]) -> list[Table]:
         found.append(_table("Numbers, over all sites", ("Column", *(name for name, _ in heads)), rows, 1))
     if text := [one for one in lines if one.kind == "categorical"]:
         rows = [
-            (one.name if at == 0 else "", category, shown(count), f"{100 * count / max(one.count, 1):.1f}%")
+            (one.name if at == 0 else "", category, shown(count), share(count, one.count + one.missing))
             for one in text
             for at, (category, count) in enumerate([*one.categories.items(), ("missing", one.missing)])
-            if category != "missing" or count
+            if count != 0
         ]
         found.append(_table("Categories, over all sites", ("Column", "Category", "Rows", "Share"), rows, 2))
     return found
@@ -152,6 +152,11 @@ def shown(value: float | int | None, digits: int = 5) -> str:
         return "–"
     text = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}g}"
     return text.replace("-", _MINUS) if "e" not in text else text
+
+
+def share(count: int | None, rows: int) -> str:
+    """A part of the rows in percent."""
+    return "–" if count is None else f"{100 * count / max(rows, 1):.1f}%"
 
 
 def probability(p: float | None) -> str:

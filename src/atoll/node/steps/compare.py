@@ -171,6 +171,8 @@ class CompareStep(Step[Compare]):
 
     def says(self, job: Job) -> tuple[str, ...]:
         """What every site learns."""
+        bringing = sum(bool(part.data) for part in job.sites.values())
+        alone = ("  ! With two sites each can tell the other's share of every sum from its own.",)
         return (
             f"compare: every site learns, of {shared(job)}",
             "  the columns' names, kinds and units, and the categories of text columns that any site has",
@@ -178,6 +180,7 @@ class CompareStep(Step[Compare]):
             f"  how many rows each category has; below {self.params.minimum:,} it is put together with others",
             f"  {job.hub} learns also which member has which columns and categories",
             f"  With fewer than {self.params.minimum:,} rows the job ends there.",
+            *(alone if bringing == 2 else ()),
         )
 
     def check(self, work: Work) -> None:

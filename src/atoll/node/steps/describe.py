@@ -58,7 +58,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
         median: likewise.
         q3: upper quartile.
         largest: largest value.
-        categories: rows by category.
+        categories: rows by category; None where there are fewer than the minimum.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     median: float | None = None
     q3: float | None = None
     largest: float | None = None
-    categories: dict[str, int] = {}
+    categories: dict[str, int | None] = {}
 
 
 class DescribeStep(Step[Describe]):
@@ -121,7 +121,7 @@ class DescribeStep(Step[Describe]):
         async with totals(session, work, self.name) as sums:
             found = await _numbers(sums, numeric, agreed, self.params.extremes)
         lines = tuple(
-            found[column.name] if column.kind == "numeric" else _categories(column, counts, agreed.rows)
+            found[column.name] if column.kind == "numeric" else _categories(column, counts, agreed)
             for column, counts in zip(agreed.columns, agreed.counts, strict=True)
             if column.name in asked
         )
@@ -185,9 +185,11 @@ def _figures(done: Description, at: int, extremes: bool) -> list[float | None]:
     return [float(done.mean[at]), sd, ends[0] if extremes else None, *middle, ends[-1] if extremes else None]
 
 
-def _categories(column: ColumnSchema, counts: tuple[int, ...], rows: int) -> Statistics:
-    there = sum(counts)
-    by_category = dict(zip(column.categories, counts, strict=True))
+def _categories(column: ColumnSchema, counts: tuple[int, ...], agreed: Agreed) -> Statistics:
+    """Rows by category; rare ones are one already, but for those of the label."""
+    there, rows = sum(counts), agreed.rows
+    many = [count if count >= agreed.minimum else None for count in counts]
+    by_category = dict(zip(column.categories, many, strict=True))
     return Statistics(name=column.name, kind="categorical", count=there, missing=rows - there, categories=by_category)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from atoll.core.errors import InputError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from atoll.protocols.secure_sum.totals import Totals
 
 F64 = NDArray[np.float64]
+MOST_CLASSES = 100
 
 
 class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="step", tag="fit"):
@@ -117,6 +119,8 @@ class FitStep(Step[Fit]):
                 raise InputError("it is text, and must be a number", column=name, cure="Code it.")
         features = [name for name in table.names if name not in (label, *beside)]
         used = known_columns(self.params.columns, features, self.name)
+        if not used:
+            raise InputError("no column is left to fit a model to", cure="Name some under `columns:` of the sites.")
         needed = (*used, *beside) if self.wants == "none" else (*used, *beside, label)
         for name in needed if self.params.missing == "refuse" else ():
             if lost := table[name].missing:
@@ -140,6 +144,9 @@ class FitStep(Step[Fit]):
         elif kind == "event" and not text and (other := _neither(column.values)):
             what = f"the label holds {other:,} values other than 0 and 1"
             cure = "Code the event as 1 and the rest as 0, at every site."
+        elif kind == "class" and not text and _no_classes(column.values):
+            what = "the label is a measure and no class, and all its values would be shown"
+            cure = f"Code classes as whole numbers or texts, at most {MOST_CLASSES}, or take another model."
         if cure:
             raise InputError(what, column=column.name, cure=cure)
 
@@ -262,8 +269,8 @@ class FitStep(Step[Fit]):
             rows=done.rows,
             sites=tuple(sorted(name for name, part in work.job.sites.items() if part.data)),
             figures=done.figures,
-            coefficients=done.coefficients,
-            grids=done.grids,
+            coefficients=tuple(replace(line, term=_by_name(line.term, classes)) for line in done.coefficients),
+            grids=tuple(replace(grid, heads=tuple(_by_name(h, classes) for h in grid.heads)) for grid in done.grids),
             values=done.values,
         )
 
@@ -278,6 +285,19 @@ class FitStep(Step[Fit]):
 
 def _neither(values: F64) -> int:
     return int(np.count_nonzero((values != 0) & (values != 1) & ~np.isnan(values)))
+
+
+def _no_classes(values: F64) -> bool:
+    found = np.unique(values[~np.isnan(values)])
+    return len(found) > MOST_CLASSES or bool((found != np.rint(found)).any())
+
+
+def _by_name(text: str, classes: Sequence[str]) -> str:
+    """Call classes that models know by number what the label calls them: `class 1` and `1: age`."""
+    for at, name in enumerate(classes):
+        if text == f"class {at}" or text.startswith(f"{at}: "):
+            return name if text.startswith("class") else name + text.removeprefix(str(at))
+    return text
 
 
 def _best(done: Fitted) -> str:
