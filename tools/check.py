@@ -23,7 +23,7 @@ STAGES: tuple[tuple[str, str, tuple[tuple[str, ...], ...]], ...] = (
     ("format", "ruff format", (("ruff", "format", "--check", "--output-format=concise"),)),
     ("lint", "ruff check", (("ruff", "check", "--quiet", "--output-format=concise"),)),
 )
-TESTS = ("pytest", "--ignore=tests/repo", "--durations=5", "--durations-min=2")
+TESTS = ("pytest", "--ignore=tests/repo", "-n", "2", "--dist", "worksteal", "--durations=5", "--durations-min=2")
 
 
 @dataclass(frozen=True)

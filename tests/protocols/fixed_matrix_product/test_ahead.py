@@ -185,7 +185,7 @@ def test_a_mutant_that_takes_a_secret_twice_is_caught() -> None:
 @pytest.mark.parametrize("at", range(3, 12))
 def test_a_message_that_is_lost_ends_both_sides_and_all_tasks(at: int) -> None:
     terms, params = Terms(structured=False, planned=10), toy_set(64, 40, 8.0, gradient_bits=16)
-    at_owner, at_asker, _ = recorded_pair("owner", "asker", target=at, fault="lost", timeout=0.3)
+    at_owner, at_asker, _ = recorded_pair("owner", "asker", target=at, fault="lost", timeout=1.0)
     left: list[set[Any]] = []
 
     async def closing(side: Owner | Asker, work: Awaitable[Any]) -> None:
@@ -219,7 +219,7 @@ def test_a_message_that_is_lost_ends_both_sides_and_all_tasks(at: int) -> None:
 def test_an_owner_that_makes_other_corrections_ahead_is_noticed() -> None:
     """A bent owner that plans nothing sends too little: the asker ends in an error of ours, not in waiting for ever."""
     terms, params = Terms(structured=False, planned=10), toy_set(64, 40, 8.0, gradient_bits=16)
-    at_owner, at_asker, _ = recorded_pair("owner", "asker", timeout=0.2)
+    at_owner, at_asker, _ = recorded_pair("owner", "asker", timeout=1.0)
 
     async def owner() -> None:
         side = await owner_setup(at_owner, bins_matrix(1, 2, N_ROWS, 5), params=params, rng=seeded_rng(1), terms=terms)

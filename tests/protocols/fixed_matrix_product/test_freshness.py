@@ -275,7 +275,7 @@ def test_narrow_transfers_give_the_pads_and_the_chosen_rows() -> None:
 
 def test_asking_twice_at_once_is_refused() -> None:
     run = play(bins_matrix(1, 1, N_ROWS, 3), vectors(1, 1, N_ROWS), toy_set(64, 40), Terms())
-    at_owner, _, _ = recorded_pair("owner", "asker", timeout=0.1)
+    at_owner, _, _ = recorded_pair("owner", "asker", timeout=1.0)
 
     async def twice() -> None:
         calls = [run.owner.ot.extend(at_owner, 64) for _ in range(2)]

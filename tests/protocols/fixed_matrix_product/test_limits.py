@@ -38,7 +38,7 @@ def test_the_owner_stops_at_one_vector_in_a_hundred_rows() -> None:
 
 
 def test_the_asker_stops_first_and_sends_nothing() -> None:
-    channels = recorded_pair("owner", "asker", timeout=0.2)
+    channels = recorded_pair("owner", "asker", timeout=1.0)
     with pytest.raises(ContractError, match="reveals: rows of M"):
         play(bins_matrix(1, 1, N_ROWS, 3), vectors(1, 11, N_ROWS), toy_set(64, 40), Terms(), channels=channels)
     assert "Masked" not in {frame.kind.rsplit(".", 1)[1] for frame in channels[2]}
@@ -118,7 +118,7 @@ BAD = {
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_vectors_are_refused_before_any_byte_leaves(bad: str) -> None:
     for output, params in (("asker", get("H40")), ("owner", get("X64")), ("shares", get("X64"))):
-        channels = recorded_pair("owner", "asker", timeout=0.2)
+        channels = recorded_pair("owner", "asker", timeout=1.0)
         V = np.stack((vectors(1, 1, 1500)[0], BAD[bad]))
         with pytest.raises(InputError, match="nothing was sent"):
             play(bins_matrix(1, 1, 1500, 3), V, params, Terms(output=output), channels=channels)
@@ -129,7 +129,7 @@ def test_values_above_the_public_bound_are_refused_and_the_bound_itself_fits() -
     matrix, terms = bins_matrix(1, 1, 1500, 1), Terms(output="owner", largest_value=3.0)
     run = play(matrix, np.full((1, 1500), -3.0), get("H40"), terms)
     np.testing.assert_allclose(run.owner_result, -4500, atol=0.01)
-    channels = recorded_pair("owner", "asker", timeout=0.2)
+    channels = recorded_pair("owner", "asker", timeout=1.0)
     with pytest.raises(InputError, match="outside the bound"):
         play(matrix, np.full((1, 1500), np.nextafter(3.0, 4.0)), get("H40"), terms, channels=channels)
     assert "Masked" not in {frame.kind.rsplit(".", 1)[1] for frame in channels[2]}

@@ -187,7 +187,7 @@ def test_different_terms_are_noticed() -> None:
         Terms(planned=4),
         Terms(facts=Facts.indicator(1, 1500, 900)),
     ):
-        at_owner, at_asker = memory_pair(timeout=0.2)
+        at_owner, at_asker = memory_pair(timeout=1.0)
         with pytest.raises(ContractError, match="other terms"):
             run_pair(
                 owner_setup(at_owner, matrix, params=get("H40"), rng=seeded_rng(1), terms=Terms()),
