@@ -5,7 +5,7 @@ Its degree and the threshold of the shares are such that three things fail with 
 colluding neighbours of one member than the threshold allows, fewer of them left than the threshold needs, and a
 run of members gone or colluding that cuts the others in two.
 
-Source: Bell, Bonawitz, Gascón, Lepoint and Raykova, ACM CCS 2020 (eprint 2020/704), section 3 and theorem 3.10.
+Source: Bell, Bonawitz, Gascón, Lepoint and Raykova, ACM CCS 2020 (eprint 2020/704).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A tag of x is ⟨α, x⟩ modulo the prime 2^61 − 1 for a secret α; tags add up as vectors do.  A wrong sum fits the sum of
 the tags with probability 2^-61; two tags with independent α are used.
 
-Source: the linear authentication of Damgård, Pastro, Smart and Zakarias, CRYPTO 2012, section 3, with a shared key.
+Source: the linear authentication of Damgård, Pastro, Smart and Zakarias, CRYPTO 2012, with a shared key.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 from atoll.core.protocol import Card
 
 CARD = Card(
-    source="Bonawitz et al., ACM CCS 2017 (eprint 2017/281), figure 4 with signatures; above 64 members on the graph "
-    "of Bell et al., ACM CCS 2020 (eprint 2020/704), section 3. Keys bound to sum, model and members against Pasquini "
-    "et al., ACM CCS 2022. Tags: Damgård et al., CRYPTO 2012, section 3, with a key that members share.",
+    source="Bonawitz et al., ACM CCS 2017 (eprint 2017/281), with signatures; above 64 members on the graph "
+    "of Bell et al., ACM CCS 2020 (eprint 2020/704). Keys bound to sum, model and members against Pasquini "
+    "et al., ACM CCS 2022. Tags: Damgård et al., CRYPTO 2012, with a key that members share.",
     security="Semi-honest, computational 128 bits: the hub and up to t - 1 neighbours of a member learn the sum over "
     "the survivors and no more, where t is more than half of a member and its neighbours. With `malicious` t is more "
     "than two thirds, and with signed keys the same holds, while less than a third collude, against a hub that tells "

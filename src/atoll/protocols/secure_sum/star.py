@@ -341,9 +341,9 @@ PROTOCOL = Protocol(
     version=1,
     title="A sum over all sites of a star, of which the hub sees masked vectors only",
     card=Card(
-        source="Bonawitz et al., ACM CCS 2017 (eprint 2017/281), section 4, the pairwise masks; above 64 members on "
+        source="Bonawitz et al., ACM CCS 2017 (eprint 2017/281), the pairwise masks; above 64 members on "
         "the graph of Bell et al., ACM CCS 2020 (eprint 2020/704). Masks bound to sum, model and members against "
-        "Pasquini et al., ACM CCS 2022. Tags: Damgård et al., CRYPTO 2012, section 3, with a key that members share.",
+        "Pasquini et al., ACM CCS 2022. Tags: Damgård et al., CRYPTO 2012, with a key that members share.",
         security="Semi-honest, computational 128 bits: the hub and any members together learn the sum of the others' "
         "vectors and no more. With signed keys (`pairwise-keys`) also against a hub that swaps keys. A hub that tells "
         "members different models, sums or member sets gets noise, for all of these are in the keys. In a checked sum "

@@ -1,0 +1,2 @@
+def rounds(sites, n):
+    return {}
