@@ -18,5 +18,6 @@ NAMES = (
     "garbled",
     "product",
     "trees",
+    "lossless",
     "demo",
 )

@@ -40,6 +40,11 @@ def test_the_linear_svm_is_scikit_learns(seed: int, intercept: bool) -> None:
     assert difference(ours.weights, theirs.coef_) < 1e-6
     assert difference(ours.intercepts, np.zeros(len(ours.weights)) + theirs.intercept_) < 1e-6
     assert ours.predict(X).tolist() == theirs.predict(X).tolist()
+    for c, w, b in zip(ours.classes[-len(ours.weights) :], ours.weights, ours.intercepts, strict=True):
+        sign = np.where(y == c, 1.0, -1.0)  # the pooled gradient vanishes, which needs no oracle's tolerance
+        pull = 1.4 * np.maximum(0, 1 - sign * (X @ w + b)) * sign
+        assert np.abs(w - X.T @ pull).max() < 1e-10
+        assert not intercept or abs(b - pull.sum()) < 1e-10
 
 
 @pytest.mark.parametrize("seed", range(10))

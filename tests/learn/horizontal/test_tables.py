@@ -100,6 +100,7 @@ def test_tables_are_scipys(seed: int, yates: bool) -> None:
     known = np.arange(len(a)) % 17 != 0
     counts = np.array([[np.sum((a == r) & (b == c) & known) for c in ours.columns] for r in ours.rows])
     assert ours.counts.tolist() == counts.tolist()
+    assert ours.left_out == (~known).sum()
     wanted = stats.chi2_contingency(counts, correction=yates)
     assert difference([ours.chi2, ours.p_value, ours.df], [wanted.statistic, wanted.pvalue, wanted.dof]) < 1e-9
     assert ours.cramers_v == pytest.approx(stats.contingency.association(counts, method="cramer"), rel=1e-9)

@@ -97,7 +97,7 @@ async def fit(totals: Totals, X: Rows, y: F64, params: BayesParams) -> BayesMode
             if column.min(initial=0.0) < 0:
                 cure = "Take counts, or gaussian."
                 raise InputError("multinomial values must be 0 or more", step=STEP, column=name, cure=cure)
-    rows = await agree(totals, params, X.names, len(y), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(y), step=STEP)
     found, codes = await classes(totals, y, step=STEP)
     if params.kind == "gaussian":
         by_class = await moments(totals, X.values, codes, found.size, rows, step=STEP)

@@ -5,7 +5,7 @@ What is revealed: the categories that enough rows have (see `categories`) and th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -28,7 +28,7 @@ class ContingencyParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         yates: whether χ² of a 2 × 2 table is corrected for continuity.
     """
 
-    smallest: int = 1
+    smallest: int = 3
     yates: bool = True
 
     def __post_init__(self) -> None:
@@ -44,12 +44,14 @@ class Contingency:
         rows: (R,) categories of the first column.
         columns: (C,) categories of the second.
         counts: (R, C).
+        left_out: rows of all sites that are not in the table.
         yates: whether χ² is corrected for continuity if R = C = 2.
     """
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     counts: I64
+    left_out: int
     yates: bool
 
     @property
@@ -79,7 +81,7 @@ class Contingency:
     @property
     def cramers_v(self) -> float:
         """Strength of association, 0 to 1, from the uncorrected χ²."""
-        plain = Contingency(self.rows, self.columns, self.counts, False).chi2
+        plain = replace(self, yates=False).chi2
         return float(np.sqrt(plain / self.counts.sum() / (min(self.counts.shape) - 1))) if self.df else 0.0
 
 
@@ -97,7 +99,7 @@ async def fit(totals: Totals, first: Column, second: Column, params: Contingency
     """
     if len(first.values) != len(second.values):
         raise InputError("it has another number of rows than the first column", step=STEP, column=second.name)
-    await agree(totals, params, (first.name, second.name), len(first.values), step=STEP)
+    totals, n = await agree(totals, params, (first.name, second.name), len(first.values), step=STEP)
     both = (first.values >= 0) & (second.values >= 0)
     kept = [column.take(np.flatnonzero(both)) for column in (first, second)]
     names = [(await categories(totals, column, smallest=params.smallest, step=STEP))[0] for column in kept]
@@ -106,11 +108,11 @@ async def fit(totals: Totals, first: Column, second: Column, params: Contingency
     known = (a >= 0) & (b >= 0)
     counts = np.bincount(a[known] * shape[1] + b[known], minlength=shape[0] * shape[1])
     total = await totals.total(counts.astype(np.float64), what=f"{STEP}: counts")
-    return _without_empty(names[0], names[1], total.astype(np.int64).reshape(shape), params.yates)
+    return _without_empty(names[0], names[1], total.astype(np.int64).reshape(shape), n, params.yates)
 
 
-def _without_empty(rows: tuple[str, ...], columns: tuple[str, ...], counts: I64, yates: bool) -> Contingency:
+def _without_empty(rows: tuple[str, ...], columns: tuple[str, ...], counts: I64, n: int, yates: bool) -> Contingency:
     """Leave out categories whose rows were all of a rare category in the other column."""
     keep = [np.flatnonzero(counts.sum(axis=1)), np.flatnonzero(counts.sum(axis=0))]
     names = [tuple(known[i] for i in at) for known, at in zip((rows, columns), keep, strict=True)]
-    return Contingency(names[0], names[1], counts[np.ix_(*keep)], yates)
+    return Contingency(names[0], names[1], counts[np.ix_(*keep)], n - int(counts.sum()), yates)

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
-from atoll.learn.horizontal.order import distinct
+from atoll.learn.horizontal.order import distinct_each
 from atoll.learn.horizontal.rows import F64, Missing, Rows, agree, blocks, same, settle
 from atoll.learn.horizontal.scale import scale
 from atoll.learn.horizontal.solve import pack, unpack
@@ -29,7 +29,7 @@ class CorrelationParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     Args:
         method: pearson or spearman.
-        most: how many distinct values of a column are too many to open for Spearman's.
+        most: how many distinct values of all columns are too many to open for Spearman's.
         missing: `refuse` missing values, or `drop` their rows.
     """
 
@@ -64,14 +64,12 @@ async def fit(totals: Totals, X: Rows, params: CorrelationParams) -> Correlation
         InputError: a value is infinite, or missing and must not be; no site has a row; too many distinct values.
     """
     X, _ = settle(X, None, params.missing, step=STEP)
-    rows = await agree(totals, params, X.names, len(X.values), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(X.values), step=STEP)
     if rows < 2:
         raise InputError("all sites together have one row", step=STEP, cure="Look at the filters and at `missing`.")
     values = X.values
     if params.method == "spearman":
-        values = np.empty_like(values)
-        for j, column in enumerate(X.values.T):
-            values[:, j] = await ranks(totals, column, most=params.most)
+        values = await ranks(totals, values, most=params.most)
     frame = await scale(totals, values, rows, step=STEP)
     p = len(X.names)
     sums, off = np.zeros((p, p)), np.zeros(p)
@@ -90,13 +88,16 @@ async def fit(totals: Totals, X: Rows, params: CorrelationParams) -> Correlation
 
 
 async def ranks(totals: Totals, values: F64, *, most: int) -> F64:
-    """Return the mid-rank of each of this site's values among those of all sites, (n,), from 1.
+    """Return the mid-rank of each of this site's values among those of its column at all sites, (n, p), from 1.
 
-    Reveals: all distinct values with their counts.
+    Reveals: all distinct values of every column with their counts.
     """
-    found, counts = await distinct(totals, values, most=most, what=f"{STEP}: values for ranks")
-    middle = np.cumsum(counts) - (counts - 1) / 2
-    return middle[np.searchsorted(found, values)] if values.size else np.zeros(0)
+    out = np.empty_like(values)
+    each = await distinct_each(totals, list(values.T), most=most, what=f"{STEP}: values for ranks")
+    for j, (found, counts) in enumerate(each):
+        middle = np.cumsum(counts) - (counts - 1) / 2
+        out[:, j] = middle[np.searchsorted(found, values[:, j])]
+    return out
 
 
 def _p_values(r: F64, rows: int) -> F64:

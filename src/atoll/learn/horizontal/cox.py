@@ -24,16 +24,19 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.core.offload import offload
 from atoll.learn.horizontal.inference import Coefficients, back
 from atoll.learn.horizontal.newton import Point, descend
 from atoll.learn.horizontal.order import distinct
-from atoll.learn.horizontal.rows import F64, I64, Missing, Rows, agree, same, settle
+from atoll.learn.horizontal.rows import F64, I64, LARGEST, Missing, Rows, agree, same, settle
 from atoll.learn.horizontal.scale import scale
 from atoll.learn.horizontal.solve import system
 from atoll.learn.horizontal.survival import check_people, check_unit, round_up
 from atoll.protocols.secure_sum.totals import Totals
 
 STEP = "Cox regression"
+
+_MOST_EVENTS = 5_000_000  # each takes memory at every site
 
 
 class CoxParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,10 +127,14 @@ async def fit(totals: Totals, X: Rows, time: F64, event: F64, params: CoxParams)
     X, event = Rows(X.names, both.values[:, :-1]), both.values[:, -1]
     check_people(np.column_stack([time, event]), step=STEP)
     time = round_up(time, params.unit)
-    rows = await agree(totals, params, X.names, len(time), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(time), step=STEP)
     times, deaths = await distinct(totals, time[event == 1], most=params.most, what=f"{STEP}: times of events")
     if not times.size:
         raise InputError("no site has an event", step=STEP, column="event", cure="Look at the filters.")
+    if deaths.sum() > _MOST_EVENTS:
+        raise InputError(
+            f"there are more than {_MOST_EVENTS:,} events", step=STEP, column="event", cure="Draw a sample."
+        )
     until = np.searchsorted(times, time, side="right") - 1
     await _check_groups(totals, until, deaths, params)
     frame = await scale(totals, X.values, rows, step=STEP)
@@ -160,8 +167,8 @@ async def _check_groups(totals: Totals, until: I64, deaths: I64, params: CoxPara
 
 async def _evaluate(totals: Totals, people: _People, g: F64) -> Point:
     """Add up the risk sets at coefficients g, and form minus the log-likelihood with its derivatives."""
-    mine = _sums(people, g)
-    bad = not np.isfinite(mine).all() or float(np.abs(mine).max(initial=0.0)) >= 2.0**90
+    mine = await offload(_sums, people, g)
+    bad = not np.isfinite(mine).all() or float(np.abs(mine).max(initial=0.0)) >= LARGEST
     flat = np.append(np.zeros_like(mine) if bad else mine, float(bad))
     flat = await totals.total(flat, what=f"{STEP}: sums over risk sets and events at every time")
     p, m = g.size, people.deaths.size

@@ -69,7 +69,7 @@ async def fit(totals: Totals, X: Rows, params: DescribeParams) -> Description:
         InputError: a value is infinite, or no site has a row.
     """
     _check_finite(X)
-    rows = await agree(totals, params, X.names, len(X.values), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(X.values), step=STEP)
     there = ~np.isnan(X.values)
     count = await totals.total(there.sum(axis=0).astype(np.float64), what=f"{STEP}: values that are there")
     frame = await scale(totals, X.values, np.maximum(count, 1.0), step=STEP)

@@ -70,7 +70,7 @@ async def fit(totals: Totals, X: Rows, y: F64, params: DiscriminantParams) -> Di
         InputError: values are missing or infinite, columns overlap, there is one class, or there are too few rows.
     """
     X, y = settle(X, y, params.missing, step=STEP)
-    rows = await agree(totals, params, X.names, len(y), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(y), step=STEP)
     found, codes = await classes(totals, y, step=STEP)
     if rows <= len(X.names) + found.size:
         raise InputError(f"{rows:,} rows are too few", step=STEP, cure="Leave columns out.")

@@ -1,8 +1,9 @@
-"""Generalised linear models over sites, by iteratively reweighted least squares; equal to the pooled fit.
+"""Generalised linear models over sites, by Newton's method from a first weighted least-squares step; as pooled ones.
 
-What is revealed: the number of rows; sums, squares and the size of every column and of the label; in each of about six
-rounds X'WX, X'W times the working residual and the deviance, for coefficients that all sites know; at the end Pearson's
-χ² and the log-likelihood.  With p columns and at most p rows these would show the rows, so that is refused.
+What is revealed: the number of rows; sums, squares and the size of every column; the mean of the label; in each of
+about six rounds X'WX, X'W times the working residual, the deviance and Pearson's χ², for coefficients that all sites
+know; at the end the expected X'WX, the log-likelihood, and the deviance of the mean.  With p columns and at most p rows
+these would show the rows, so that is refused.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.core.offload import offload
 from atoll.learn.horizontal.families import FAMILIES, LINKS, Family, Link
 from atoll.learn.horizontal.inference import INTERCEPT, Coefficients, back, design
 from atoll.learn.horizontal.newton import Point, descend
-from atoll.learn.horizontal.rows import F64, Missing, Rows, agree, blocks, same, settle
+from atoll.learn.horizontal.rows import F64, LARGEST, Missing, Rows, agree, blocks, same, settle
 from atoll.learn.horizontal.scale import Scale, scale
 from atoll.learn.horizontal.solve import pack, system, unpack
 from atoll.protocols.secure_sum.totals import Totals
@@ -138,7 +140,7 @@ async def fit(
     both, y = settle(_beside(X, extra), y, params.missing, step=STEP)
     X, extra = Rows(X.names, both.values[:, :-2]), [both.values[:, -2], both.values[:, -1]]
     _check_label(params, y, extra[1])
-    rows = await agree(totals, params, X.names, len(y), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(y), step=STEP)
     names = (INTERCEPT, *X.names) if params.intercept else X.names
     if rows <= len(names) and not params.ridge:
         cure = "Leave columns out."
@@ -176,20 +178,29 @@ async def _mean(totals: Totals, data: _Data) -> float:
     return float(total / weight)
 
 
-async def _add(totals: Totals, data: _Data, k: int, per_block: Callable[[slice, F64], tuple[F64, F64, F64]]) -> Point:
+Sums = Callable[[slice, F64], tuple[F64, F64, F64]]
+
+
+async def _add(totals: Totals, data: _Data, k: int, per_block: Sums) -> Point:
     """Add up Z'WZ, Z'u and further sums, out of per-row weights W, pulls u, and sums of each block of rows."""
+    mine = await offload(_local, data, k, per_block)
+    flat = await totals.total(mine, what=f"{STEP}: weighted products and deviance")
+    A, b = unpack(flat[: -3 - k], k), flat[-3 - k : -3]
+    return Point(math.inf if flat[-1] else float(flat[-3]), b, A, flat[-3:-1])
+
+
+def _local(data: _Data, k: int, per_block: Sums) -> F64:
+    """This site's part of `_add`, flat; zeros and a one at the end where it cannot be computed."""
     A, b, rest, bad = np.zeros((k, k)), np.zeros(k), np.zeros(2), False
     for block in blocks(len(data.y)):
         Z = data.columns(block)
         w, u, more = per_block(block, Z)
         bad = bad or not (np.isfinite(w).all() and np.isfinite(u).all() and np.isfinite(more).all())
-        A, b, rest = A + (Z * w[:, None]).T @ Z, b + Z.T @ u, rest + more
+        with np.errstate(all="ignore"):
+            A, b, rest = A + (Z * w[:, None]).T @ Z, b + Z.T @ u, rest + more
     flat = np.concatenate([pack(A), b, rest])
-    bad = bad or not np.isfinite(flat).all() or bool(np.abs(flat).max() >= 2.0**90)
-    flat = np.append(np.zeros_like(flat) if bad else flat, float(bad))
-    flat = await totals.total(flat, what=f"{STEP}: weighted products and deviance")
-    A, b = unpack(flat[: -3 - k], k), flat[-3 - k : -3]
-    return Point(math.inf if flat[-1] else float(flat[-3]), b, A, flat[-3:-1])
+    bad = bad or not np.isfinite(flat).all() or bool(np.abs(flat).max() >= LARGEST)
+    return np.append(np.zeros_like(flat) if bad else flat, float(bad))
 
 
 async def _first(totals: Totals, data: _Data, mean: float, names: tuple[str, ...]) -> F64:
@@ -216,7 +227,7 @@ def _penalty(data: _Data, k: int) -> F64:
 
 
 async def _evaluate(totals: Totals, data: _Data, g: F64) -> Point:
-    """Add up deviance, gradient, expected information and Pearson's χ² at coefficients g of the scaled columns."""
+    """Add up deviance, gradient, observed information and Pearson's χ² at coefficients g of the scaled columns."""
     family, link = data.params.parts
 
     def per_block(block: slice, Z: F64) -> tuple[F64, F64, F64]:
@@ -224,10 +235,13 @@ async def _evaluate(totals: Totals, data: _Data, g: F64) -> Point:
         with np.errstate(all="ignore"):  # impossible means are noticed, and the step is halved
             eta = Z @ g + data.offset[block]
             mu, slope = link.inverse(eta), link.slope(eta)
-            ratio = prior * slope / family.variance(mu)
-            sums = np.array([prior @ family.deviance(y, mu), ratio @ ((y - mu) ** 2 / slope)])
-            sums[~family.possible(mu).all()] = math.nan
-            return ratio * slope, ratio * (y - mu), sums
+            v = family.variance(mu)
+            sums = np.array([prior @ family.deviance(y, mu), prior @ ((y - mu) ** 2 / v)])
+            if not family.possible(mu).all():
+                sums[:] = math.nan
+            bend = link.curve(eta) / v - slope * slope * family.steepness(mu) / (v * v)
+            observed = np.maximum(slope * slope / v - (y - mu) * bend, 0.0)
+            return prior * observed, prior * slope / v * (y - mu), sums
 
     point = await _add(totals, data, g.size, per_block)
     penalty = _penalty(data, g.size)
@@ -243,15 +257,19 @@ async def _model(
     rows, df = data.rows, data.rows - len(names)
     dispersion = pearson / df if family.dispersed else 1.0
     at = deviance / rows if data.params.family == "gaussian" else dispersion
-    sums = np.zeros(2)
-    for block in blocks(len(data.y)):
+
+    def per_block(block: slice, Z: F64) -> tuple[F64, F64, F64]:
         y, prior = data.y[block], data.weight[block]
-        mu = link.inverse(data.columns(block) @ g + data.offset[block])
-        sums[0] += family.log_likelihood(y, mu, prior, at).sum()
-        sums[1] += prior @ family.deviance(y, np.full(y.size, mean))
-    log_likelihood, null = (await totals.total(sums, what=f"{STEP}: log-likelihood, deviance of the mean")).tolist()
+        eta = Z @ g + data.offset[block]
+        mu = link.inverse(eta)
+        sums = [family.log_likelihood(y, mu, prior, at).sum(), prior @ family.deviance(y, np.full(y.size, mean))]
+        return prior * link.slope(eta) ** 2 / family.variance(mu), np.zeros(y.size), np.array(sums)
+
+    last = await _add(totals, data, g.size, per_block)
+    log_likelihood, null = last.rest.tolist()
     T = back(data.frame, data.params.intercept)
-    covariance = dispersion * (T @ system(point.hessian, names, step=STEP).inverse() @ T.T)
+    expected = last.hessian + np.diag(_penalty(data, g.size))
+    covariance = dispersion * (T @ system(expected, names, step=STEP).inverse() @ T.T)
     if data.params.ridge:
         covariance = np.full_like(covariance, math.nan)
     values, covariance = await same(totals, T @ g, covariance, step=STEP)

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.core.offload import offload
 from atoll.crypto.random import Rng
 from atoll.learn.horizontal.classes import one_hot
 from atoll.learn.horizontal.order import keys_of, largest
@@ -97,7 +98,7 @@ async def fit(totals: Totals, X: Rows, params: KMeansParams, *, rng: Rng) -> KMe
         InputError: values are missing or infinite, there are fewer rows than clusters, or starts are of another width.
     """
     X, _ = settle(X, None, params.missing, step=STEP)
-    rows = await agree(totals, params, X.names, len(X.values), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(X.values), step=STEP)
     if rows < params.clusters:
         cure = "Ask for fewer."
         raise InputError(f"{rows:,} rows are too few for {params.clusters} clusters", step=STEP, cure=cure)
@@ -155,18 +156,11 @@ async def _seeds(totals: Totals, values: F64, params: KMeansParams, rng: Rng) ->
 async def _lloyd(totals: Totals, values: F64, centres: F64, goal: float, most: int) -> tuple[F64, F64, float, int]:
     """Move centres to the means of their rows until they stay. Returns centres, counts, inertia and iterations."""
     k, p = centres.shape
-    before = np.full(len(values), -1)
+    nearest = np.full(len(values), -1)
     last, iterations = False, 0
     while True:
-        sums, moved = np.zeros((k, p + 2)), 0.0
-        for block in blocks(len(values)):
-            d = _distances(values[block], centres)
-            nearest = d.argmin(axis=1)
-            least = d[np.arange(len(d)), nearest]
-            sums += one_hot(nearest, k).T @ np.column_stack([values[block], np.ones(len(d)), least])
-            moved += np.count_nonzero(nearest != before[block])
-            before[block] = nearest
-        flat = await totals.total(np.append(sums.ravel(), moved), what=f"{STEP}: counts, sums, distances by cluster")
+        mine = await offload(_assign, values, centres, nearest)
+        flat = await totals.total(mine, what=f"{STEP}: counts, sums, distances by cluster")
         sums, moved = flat[:-1].reshape(k, p + 2), float(flat[-1])
         counts, inertia = sums[:, p], float(sums[:, p + 1].sum())
         if last or moved == 0 or iterations == most:
@@ -176,3 +170,17 @@ async def _lloyd(totals: Totals, values: F64, centres: F64, goal: float, most: i
         new = np.where(filled[:, None], sums[:, :p] / np.maximum(counts, 1.0)[:, None], centres)
         last = float(((new - centres) ** 2).sum()) <= goal
         centres = new
+
+
+def _assign(values: F64, centres: F64, nearest: I64) -> F64:
+    """Assign rows to centres, in place; return sums of columns, counts and distances by cluster, and how many moved."""
+    k, p = centres.shape
+    sums, moved = np.zeros((k, p + 2)), 0
+    for block in blocks(len(values)):
+        d = _distances(values[block], centres)
+        best = d.argmin(axis=1)
+        least = d[np.arange(len(d)), best]
+        sums += one_hot(best, k).T @ np.column_stack([values[block], np.ones(len(d)), least])
+        moved += int(np.count_nonzero(best != nearest[block]))
+        nearest[block] = best
+    return np.append(sums.ravel(), moved)

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.core.offload import offload
 from atoll.learn.horizontal.inference import INTERCEPT, Coefficients, back, design
 from atoll.learn.horizontal.rows import F64, Missing, Rows, agree, blocks, same, settle
 from atoll.learn.horizontal.scale import Scale, scale
@@ -106,7 +107,7 @@ async def fit(totals: Totals, X: Rows, y: F64, params: LinearParams) -> LinearMo
         InputError: values are missing or infinite, columns overlap, or there are no more rows than coefficients.
     """
     X, y = settle(X, y, params.missing, step=STEP)
-    rows = await agree(totals, params, X.names, len(y), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(y), step=STEP)
     names = (INTERCEPT, *X.names) if params.intercept else X.names
     k = len(names)
     if rows <= k and not params.ridge:
@@ -129,23 +130,32 @@ async def fit(totals: Totals, X: Rows, y: F64, params: LinearParams) -> LinearMo
 
 async def _products(totals: Totals, both: F64, frame: Scale, intercept: bool) -> tuple[F64, F64]:
     """Add up Z'Z and Z'y of scaled columns."""
-    k = both.shape[1] + intercept
-    sums = np.zeros((k, k))
-    for block in blocks(len(both)):
-        Z = design(both[block], frame, intercept)
-        sums += Z.T @ Z
-    sums = unpack(await totals.total(pack(sums), what=f"{STEP}: products"), k)
+
+    def mine() -> F64:
+        k = both.shape[1] + intercept
+        sums = np.zeros((k, k))
+        for block in blocks(len(both)):
+            Z = design(both[block], frame, intercept)
+            sums += Z.T @ Z
+        return pack(sums)
+
+    flat = await totals.total(await offload(mine), what=f"{STEP}: products")
+    sums = unpack(flat, both.shape[1] + intercept)
     return sums[:-1, :-1], sums[:-1, -1]
 
 
 async def _residuals(totals: Totals, both: F64, frame: Scale, intercept: bool, g: F64) -> tuple[F64, float]:
     """Add up Z'r and r'r of the residuals r = y − Z g."""
-    sums = np.zeros(g.size + 1)
-    for block in blocks(len(both)):
-        Z = design(both[block], frame, intercept)
-        r = Z[:, -1] - Z[:, :-1] @ g
-        sums += np.append(Z[:, :-1].T @ r, r @ r)
-    sums = await totals.total(sums, what=f"{STEP}: residuals")
+
+    def mine() -> F64:
+        sums = np.zeros(g.size + 1)
+        for block in blocks(len(both)):
+            Z = design(both[block], frame, intercept)
+            r = Z[:, -1] - Z[:, :-1] @ g
+            sums += np.append(Z[:, :-1].T @ r, r @ r)
+        return sums
+
+    sums = await totals.total(await offload(mine), what=f"{STEP}: residuals")
     return sums[:-1], float(sums[-1])
 
 

@@ -124,7 +124,7 @@ async def fit(totals: Totals, values: F64, group: Column, params: MeansParams) -
         Rows(("values",), values[grouped, None]), group.values[grouped].astype(np.float64), params.missing, step=STEP
     )
     known = Column(group.name, group.kind, code.astype(np.int32), group.categories)
-    await agree(totals, params, (group.name,), len(code), step=STEP)
+    totals, _ = await agree(totals, params, (group.name,), len(code), step=STEP)
     names, _ = await categories(totals, known, smallest=params.smallest, step=STEP)
     if not names:
         raise InputError("no group has enough rows", step=STEP, column=group.name, cure="Lower `smallest`.")

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.core.offload import offload
 from atoll.learn.horizontal.classes import classes, one_hot
 from atoll.learn.horizontal.inference import INTERCEPT, Coefficients, back, design
 from atoll.learn.horizontal.newton import Point, descend
@@ -86,7 +87,7 @@ async def fit(totals: Totals, X: Rows, y: F64, params: MultinomialParams) -> Mul
             coefficients, or columns tell the classes exactly.
     """
     X, y = settle(X, y, params.missing, step=STEP)
-    rows = await agree(totals, params, X.names, len(y), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(y), step=STEP)
     found, codes = await classes(totals, y, step=STEP)
     names = (INTERCEPT, *X.names) if params.intercept else X.names
     k, free = len(names), found.size - 1
@@ -96,7 +97,7 @@ async def fit(totals: Totals, X: Rows, y: F64, params: MultinomialParams) -> Mul
     every = tuple(f"{c:g}: {name}" for c in found[1:] for name in names)
 
     async def evaluate(g: F64) -> Point:
-        sums = _sums(X.values, codes, frame, params.intercept, g.reshape(free, k))
+        sums = await offload(_sums, X.values, codes, frame, params.intercept, g.reshape(free, k))
         flat = await totals.total(sums, what=f"{STEP}: log-likelihood and derivatives")
         return Point(float(flat[0]), flat[1 : 1 + k * free], unpack(flat[1 + k * free :], k * free), np.zeros(0))
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from atoll.core.errors import InputError
+from atoll.core.errors import InputError, ProtocolError
 from atoll.learn.horizontal.rows import F64, I64
 from atoll.protocols.secure_sum.totals import Totals
 
@@ -89,9 +89,7 @@ async def order_statistics(totals: Totals, columns: Sequence[F64], at: I64, rank
     steps = np.arange(1, 16, dtype=np.uint64)
     for place in reversed(range(_DIGITS)):
         pivots = (prefix[:, None] << np.uint64(4) | steps) << np.uint64(4 * place)  # (m, 15)
-        below = np.empty(pivots.shape)
-        for column, known in enumerate(keys):
-            below[at == column] = np.searchsorted(known, pivots[at == column])
+        below = _below(keys, at, pivots)
         counts = (await totals.total(below.ravel(), what=what)).reshape(below.shape)
         digit = np.count_nonzero(counts <= ranks[:, None], axis=1).astype(np.uint64)
         prefix = prefix << np.uint64(4) | digit
@@ -121,60 +119,81 @@ async def quantiles(totals: Totals, columns: Sequence[F64], levels: Sequence[flo
 
 
 async def distinct(totals: Totals, values: F64, *, most: int, what: str) -> tuple[F64, I64]:
-    """Find all distinct pooled values with their counts.
+    """Find the distinct pooled values of one column; see `distinct_each`."""
+    return (await distinct_each(totals, [values], most=most, what=what))[0]
+
+
+async def distinct_each(totals: Totals, columns: Sequence[F64], *, most: int, what: str) -> list[tuple[F64, I64]]:
+    """Find all distinct pooled values of every column with their counts.
 
     Interval by interval the values are counted, and only intervals that hold some are cut into 16 parts; an interval
     that holds one value opens it at once.
 
-    Reveals: the pooled values with their counts, which is the result, and nothing else.
+    Reveals: the pooled values of every column with their counts, which is the result, and nothing else.
 
     Args:
         totals: the sum over the sites.
-        values: (n,) this site's values, finite.
-        most: how many distinct values are too many.
+        columns: this site's values of every column, (n_j,) each, finite.
+        most: how many distinct values are too many in all.
         what: for the record.
 
     Returns:
-        (k,) ascending values and (k,) counts.
+        For every column (k,) ascending values and (k,) counts.
 
     Raises:
         InputError: there are more than `most`.
+        ProtocolError: a site sent counts that are none.
     """
-    keys = np.sort(keys_of(values))
-    size = float((await totals.total(np.array([float(keys.size)]), what=f"{what}: values"))[0])
-    starts, counts = np.zeros(1 if size else 0, np.uint64), np.full(1 if size else 0, size)
-    found: list[tuple[U64, F64]] = []
+    keys = [np.sort(keys_of(column)) for column in columns]
+    sizes = await totals.total(np.array([k.size for k in keys], np.float64), what=f"{what}: values")
+    at = np.flatnonzero(sizes)
+    starts, counts = np.zeros(at.size, np.uint64), sizes[at]
+    found: list[tuple[I64, U64, F64]] = []
     for width in range(64, 0, -4):  # every interval holds 2^width keys
         alone = counts == 1
         if alone.any():
-            found.append((await _open(totals, keys, starts[alone], width, what=what), counts[alone]))
-        starts = starts[~alone]
+            opened = await _open(totals, keys, at[alone], starts[alone], width, what=what)
+            found.append((at[alone], opened, counts[alone]))
+        at, starts, counts = at[~alone], starts[~alone], counts[~alone]
         if not starts.size:
             break
         parts = starts[:, None] | np.arange(16, dtype=np.uint64) << np.uint64(width - 4)
-        below = np.searchsorted(keys, np.append(parts.ravel(), starts[-1]))  # the last one is not looked at
-        mine = np.diff(below.astype(np.float64)).reshape(-1, 16)[:, :15]
+        mine = np.diff(_below(keys, at, parts), axis=1)
         known = (await totals.total(mine.ravel(), what=what)).reshape(-1, 15)
-        last = counts[~alone] - known.sum(axis=1)
-        counts = np.column_stack([known, last]).ravel()
-        starts, counts = parts.ravel()[counts > 0], counts[counts > 0]
-        if starts.size + sum(len(k) for k, _ in found) > most:
-            raise InputError(
-                f"there are more than {most:,} distinct values in: {what}",
-                cure="Round the values, put them into bins, or allow more.",
-            )
-    found.append((starts, counts[: starts.size]))
-    every, times = np.concatenate([k for k, _ in found]), np.concatenate([c for _, c in found])
-    order = np.argsort(every)
-    return values_of(every[order]), times[order].astype(np.int64)
+        counts = np.column_stack([known, counts - known.sum(axis=1)]).ravel()
+        if (counts < 0).any() or (counts != np.rint(counts)).any():
+            raise ProtocolError(f"a site sent counts that are none for: {what}")
+        at, starts, counts = np.repeat(at, 16)[counts > 0], parts.ravel()[counts > 0], counts[counts > 0]
+        if starts.size + sum(len(k) for _, k, _ in found) > most:
+            cure = "Round the values, put them into bins, or allow more."
+            raise InputError(f"there are more than {most:,} distinct values in: {what}", cure=cure)
+    found.append((at, starts, counts))
+    owner, every, times = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    out = []
+    for column in range(len(keys)):
+        own = np.flatnonzero(owner == column)
+        order = own[np.argsort(every[own])]
+        out.append((values_of(every[order]), times[order].astype(np.int64)))
+    return out
 
 
-async def _open(totals: Totals, keys: U64, starts: U64, width: int, *, what: str) -> U64:
+def _below(keys: Sequence[U64], at: I64, pivots: U64) -> F64:
+    """Count for every row of pivots, (m, k), the keys of its column that lie below each."""
+    below = np.empty(pivots.shape)
+    for column, known in enumerate(keys):
+        below[at == column] = np.searchsorted(known, pivots[at == column])
+    return below
+
+
+async def _open(totals: Totals, keys: Sequence[U64], at: I64, starts: U64, width: int, *, what: str) -> U64:
     """Open the only key of every interval of 2^width keys: its owner sends it, everyone else zero."""
-    first = np.searchsorted(keys, starts)
+    first = _below(keys, at, starts[:, None])[:, 0].astype(np.int64)
     last = starts + np.uint64((1 << width) - 1)
-    key = np.append(keys, np.uint64(0))[first]
-    mine = np.where((first < keys.size) & (key <= last), key, np.uint64(0))
+    mine = np.zeros(starts.size, np.uint64)
+    for column, known in enumerate(keys):
+        here = np.flatnonzero((at == column) & (first < known.size))
+        key = known[first[here]]
+        mine[here] = np.where(key <= last[here], key, np.uint64(0))
     halves = np.concatenate([mine >> np.uint64(32), mine & np.uint64(0xFFFFFFFF)]).astype(np.float64)
     high, low = (await totals.total(halves, what=what)).reshape(2, -1).astype(np.uint64)
     return high << np.uint64(32) | low

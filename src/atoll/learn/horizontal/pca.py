@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.core.offload import offload
 from atoll.crypto.random import Rng
 from atoll.learn.horizontal.rows import F64, Missing, Rows, agree, blocks, same, settle
 from atoll.learn.horizontal.scale import Scale, scale
@@ -96,7 +97,8 @@ async def fit(totals: Totals, X: Rows, params: PcaParams) -> PcaModel:
             than components.
     """
     X, _ = settle(X, None, params.missing, step=STEP)
-    rows, p = await agree(totals, params, X.names, len(X.values), step=STEP), len(X.names)
+    p = len(X.names)
+    totals, rows = await agree(totals, params, X.names, len(X.values), step=STEP)
     wide = params.solver == "randomised"
     if params.components > min(p, rows - 1) or (rows <= p and not wide):
         what = f"{rows:,} rows and {p:,} columns do not give {params.components} components"
@@ -130,11 +132,15 @@ async def _diagonal(totals: Totals, values: F64, frame: Scale) -> F64:
 async def _exact(totals: Totals, values: F64, frame: Scale, params: PcaParams) -> tuple[F64, F64]:
     """Eigenvalues, largest first, and eigenvectors, (p, p), of Z'Z."""
     p = values.shape[1]
-    sums = np.zeros((p, p))
-    for block in blocks(len(values)):
-        Z = frame.apply(values[block])
-        sums += Z.T @ Z
-    sums = unpack(await totals.total(pack(sums), what=f"{STEP}: products"), p)
+
+    def mine() -> F64:
+        sums = np.zeros((p, p))
+        for block in blocks(len(values)):
+            Z = frame.apply(values[block])
+            sums += Z.T @ Z
+        return pack(sums)
+
+    sums = unpack(await totals.total(await offload(mine), what=f"{STEP}: products"), p)
     found, vectors = np.linalg.eigh(sums)
     return found[::-1], vectors[:, ::-1]
 
@@ -155,11 +161,16 @@ async def _randomised(totals: Totals, values: F64, frame: Scale, params: PcaPara
 
 async def _times(totals: Totals, values: F64, frame: Scale, Q: F64) -> F64:
     """Add up Z'(Z Q), (p, k)."""
-    sums = np.zeros(Q.shape)
-    for block in blocks(len(values)):
-        Z = frame.apply(values[block])
-        sums += Z.T @ (Z @ Q)
-    return (await totals.total(sums.ravel(), what=f"{STEP}: covariance times a known basis")).reshape(Q.shape)
+
+    def mine() -> F64:
+        sums = np.zeros(Q.shape)
+        for block in blocks(len(values)):
+            Z = frame.apply(values[block])
+            sums += Z.T @ (Z @ Q)
+        return sums.ravel()
+
+    flat = await totals.total(await offload(mine), what=f"{STEP}: covariance times a known basis")
+    return flat.reshape(Q.shape)
 
 
 def _basis(p: int, k: int, seed: int) -> F64:

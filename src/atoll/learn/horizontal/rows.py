@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from atoll.core.errors import InputError
+from atoll.core.errors import InputError, ProtocolError
 from atoll.protocols.secure_sum.totals import Totals
 
 F64 = NDArray[np.float64]
@@ -21,6 +21,9 @@ Missing = Literal["refuse", "drop"]
 
 BLOCK = 1 << 15
 """Rows that are worked on at a time, so that memory does not grow with them."""
+
+LARGEST = 2.0**80
+"""What is larger is not added up: sums of so many sites would overflow."""
 
 _SPECIAL = 5000  # no float64 has this exponent
 
@@ -90,7 +93,39 @@ def settle(X: Rows, y: F64 | None, missing: Missing, *, step: str, label: str = 
     return (X, target) if keep.all() else (X.take(keep), target[keep])
 
 
-async def agree(totals: Totals, params: msgspec.Struct, names: tuple[str, ...], n: int, *, step: str) -> int:
+@dataclass(frozen=True)
+class Steady:
+    """Totals of always the same sites: numbers of different sets of sites do not fit together.
+
+    Args:
+        totals: what adds up.
+        sites: the sites at the start.
+    """
+
+    totals: Totals
+    sites: tuple[str, ...]
+
+    @property
+    def site(self) -> str:
+        """This site's name."""
+        return self.totals.site
+
+    async def total(self, values: F64, *, what: str) -> F64:
+        """Add up as `Totals.total`.
+
+        Raises:
+            ProtocolError: a site has left.
+        """
+        found = await self.totals.total(values, what=what)
+        if self.totals.sites != self.sites:
+            left = ", ".join(sorted(set(self.sites) - set(self.totals.sites)))
+            raise ProtocolError(f"{left} left while a model was fitted", step=what, cure="Fit it again without them.")
+        return found
+
+
+async def agree(
+    totals: Totals, params: msgspec.Struct, names: tuple[str, ...], n: int, *, step: str
+) -> tuple[Steady, int]:
     """Notice sites that have other columns or parameters, and count the rows of all sites.
 
     Reveals: the number of rows of all sites together.
@@ -102,13 +137,18 @@ async def agree(totals: Totals, params: msgspec.Struct, names: tuple[str, ...], 
         n: this site's rows.
         step: the model's name.
 
+    Returns:
+        Totals that end with an error when a site leaves, and the rows of all sites.
+
     Raises:
         InputError: sites differ in columns or parameters, or no site has any row.
+        ProtocolError: a site has left.
     """
+    steady = Steady(totals, totals.sites)
     text = msgspec.json.encode([step, names, params])
     digest = float(int.from_bytes(hashlib.sha256(text).digest()[:5], "big"))
-    total, rows = (await totals.total(np.array([digest, n]), what=f"{step}: columns alike, rows")).tolist()
-    if total != digest * len(totals.sites):
+    total, rows = (await steady.total(np.array([digest, n]), what=f"{step}: columns alike, rows")).tolist()
+    if total != digest * len(steady.sites):
         raise InputError(
             "sites differ in their columns or parameters",
             step=step,
@@ -116,7 +156,7 @@ async def agree(totals: Totals, params: msgspec.Struct, names: tuple[str, ...], 
         )
     if rows == 0:
         raise InputError("no site has a row", step=step, cure="Look at the filters and at `missing`.")
-    return int(rows)
+    return steady, int(rows)
 
 
 async def same(totals: Totals, *arrays: F64, step: str) -> list[F64]:
@@ -137,9 +177,9 @@ async def same(totals: Totals, *arrays: F64, step: str) -> list[F64]:
     parts = np.concatenate([np.where(finite, mantissa, special), np.where(finite, exponent, _SPECIAL)])
     mine = parts if totals.site == totals.sites[0] else np.zeros_like(parts)
     mantissa, exponent = (await totals.total(mine, what=f"{step}: the result, as the first site has it")).reshape(2, -1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         special = np.where(mantissa == 0, np.nan, mantissa * np.inf)
-    agreed = np.where(exponent == _SPECIAL, special, np.ldexp(mantissa, exponent.astype(np.int64)))
+        agreed = np.where(exponent == _SPECIAL, special, np.ldexp(mantissa, exponent.astype(np.int64)))
     ends = np.cumsum([np.size(array) for array in arrays])[:-1]
     return [part.reshape(np.shape(array)) for part, array in zip(np.split(agreed, ends), arrays, strict=True)]
 

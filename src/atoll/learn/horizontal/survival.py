@@ -133,7 +133,7 @@ async def fit(
     X = Rows(("time", "event"), np.column_stack([time, event])[at])
     X, place = settle(X, place[at], params.missing, step=STEP)
     time, event = round_up(X.values[:, 0], params.unit), check_people(X.values, step=STEP)
-    await agree(totals, params, (group.name if group else "",), len(time), step=STEP)
+    totals, _ = await agree(totals, params, (group.name if group else "",), len(time), step=STEP)
     names: tuple[str, ...] = ("",)
     code = np.zeros(len(time), np.int64)
     if group is not None:

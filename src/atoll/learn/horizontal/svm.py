@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.core.offload import offload
 from atoll.learn.horizontal.classes import classes
 from atoll.learn.horizontal.inference import INTERCEPT, back, design
 from atoll.learn.horizontal.newton import Point, descend
@@ -88,7 +89,7 @@ async def fit(totals: Totals, X: Rows, y: F64, params: SvmParams) -> SvmModel:
         InputError: values are missing or infinite, or there is one class.
     """
     X, y = settle(X, y, params.missing, step=STEP)
-    rows = await agree(totals, params, X.names, len(y), step=STEP)
+    totals, rows = await agree(totals, params, X.names, len(y), step=STEP)
     found, codes = await classes(totals, y, step=STEP)
     frame = await scale(totals, X.values, rows, centred=params.intercept, step=STEP)
     wanted = [1] if found.size == 2 else range(found.size)
@@ -107,7 +108,7 @@ async def _machine(totals: Totals, X: Rows, sign: F64, frame: Scale, params: Svm
     T = back(frame, params.intercept)
     penalty, k = T.T @ T, len(T)
 
-    async def evaluate(g: F64) -> Point:
+    def mine(g: F64) -> F64:
         sums = np.zeros(1 + k + k * (k + 1) // 2)
         for block in blocks(len(sign)):
             Z = design(X.values[block], frame, params.intercept)
@@ -115,7 +116,10 @@ async def _machine(totals: Totals, X: Rows, sign: F64, frame: Scale, params: Svm
             inside = slack > 0
             Z, slack, s = Z[inside], slack[inside], sign[block][inside]
             sums += np.concatenate([[slack @ slack], Z.T @ (s * slack), pack(Z.T @ Z)])
-        flat = await totals.total(sums, what=f"{STEP}: loss and derivatives")
+        return sums
+
+    async def evaluate(g: F64) -> Point:
+        flat = await totals.total(await offload(mine, g), what=f"{STEP}: loss and derivatives")
         value = float(g @ penalty @ g) / 2 + params.C * float(flat[0])
         hessian = penalty + 2 * params.C * unpack(flat[1 + k :], k)
         return Point(value, 2 * params.C * flat[1 : 1 + k] - penalty @ g, hessian, np.zeros(0))
