@@ -22,9 +22,14 @@ LOGISTIC = {"step": "fit", "model": {"kind": "logistic"}, "columns": ["amount", 
 LINEAR = {"step": "fit", "model": {"kind": "linear"}, "columns": ["amount", "months"]}
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Branches:
+    return Branches.of(tmp_path_factory.mktemp("branches"), {name: small(name) for name in SPLITS})
+
+
 @pytest.fixture
-def branches(tmp_path: Path) -> Iterator[Branches]:
-    made = Branches.of(tmp_path, {name: {k: v[:60] for k, v in part.items()} for name, part in frames().items()})
+def branches(template: Branches, tmp_path: Path) -> Iterator[Branches]:
+    made = template.copy(tmp_path)
     yield made
     made.close()
 
