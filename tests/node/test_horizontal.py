@@ -14,10 +14,15 @@ from sklearn.metrics import roc_auc_score
 
 import atoll
 from atoll.core.errors import InputError
+from atoll.data.frames import table_of
+from atoll.learn.horizontal.trees.forest import boost
+from atoll.learn.horizontal.trees.params import BoostParams
 from atoll.node.job import Job, check
 from atoll.node.kept import load_model
 from atoll.node.steps.describe import Statistics
 from atoll.node.steps.split import TEST, Split, draw
+from atoll.testing import seeded_rng
+from tests.learn.horizontal.together import together
 from tests.node.branches import NUMBERS, SPLITS, Branches, document, frames, label, pooled
 
 LOGISTIC = {"step": "fit", "model": {"kind": "logistic"}}
@@ -130,6 +135,39 @@ def test_rows_with_missing_values_are_dropped_where_the_job_says_so(tmp_path: Pa
     np.testing.assert_allclose([line.estimate for line in model.coefficients][1:], theirs.coef_, rtol=1e-9)
 
 
+def test_trees_take_missing_values_and_do_not_depend_on_who_holds_which_rows(tmp_path: Path) -> None:
+    parts = frames()
+    for part in parts.values():
+        part["months"][::5] = [None] * len(part["months"][::5])
+    job = document({"step": "fit", "model": {"kind": "boosted-trees", "n_estimators": 4, "max_depth": 3}, "test": 0.25})
+    for part in job["sites"].values():
+        part["columns"] = [*NUMBERS]
+    one = fitted(tmp_path / "one", parts, job)
+    names = list(parts)
+    order = np.random.default_rng(5).permutation(1000)
+    pool = {
+        key: np.concatenate([np.array(part[key], object) for part in parts.values()])[order] for key in parts["west"]
+    }
+    dealt = {name: {key: column[at::3].tolist() for key, column in pool.items()} for at, name in enumerate(names)}
+    two = fitted(tmp_path / "two", dealt, {**job, "steps": [job["steps"][0], {**job["steps"][1], "test": 0.0}]})
+    again = fitted(tmp_path / "three", parts, {**job, "steps": [job["steps"][0], {**job["steps"][1], "test": 0.0}]})
+    assert two.values == again.values
+    assert 0.6 < one.figures["AUC on rows kept out"] < 0.8
+    table = table_of(parts["west"], (), NUMBERS).columns
+    np.testing.assert_array_equal(again.predict(parts["west"]), _pooled_boost(parts, NUMBERS).predict(table))
+
+
+def _pooled_boost(parts: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """The same trees of one site that has all rows."""
+    pool = {key: np.concatenate([np.array(part[key], object) for part in parts.values()]) for key in names}
+    params = BoostParams(n_estimators=4, max_depth=3, min_child_weight=2.5, smallest=10)
+
+    async def alone(totals: Any) -> Any:
+        return await boost(totals, table_of(pool).columns, label(parts), params, rng=seeded_rng(1))
+
+    return together(alone, [()])[0]
+
+
 def test_a_text_label_and_a_site_with_one_class_only(tmp_path: Path) -> None:
     parts = frames()
     order = np.argsort(label(parts)[800:], kind="stable")[:140]  # the good ones of west, and no others
@@ -215,6 +253,9 @@ def test_classes_in_words_keep_their_names_and_rare_ones_are_not_shown(tmp_path:
         {"kind": "kmeans", "clusters": 3},
         {"kind": "pca", "components": 2},
         {"kind": "cox", "event": "bad", "unit": 36},
+        {"kind": "boosted-trees", "n_estimators": 3, "max_depth": 2},
+        {"kind": "boosted-trees", "objective": "squared", "n_estimators": 3, "max_depth": 2},
+        {"kind": "forest", "n_estimators": 3, "max_depth": 3},
     ],
 )
 def test_every_model_is_kept_and_predicts_as_it_would_on_pooled_rows(tmp_path: Path, model: dict[str, Any]) -> None:
@@ -232,7 +273,7 @@ def test_every_model_is_kept_and_predicts_as_it_would_on_pooled_rows(tmp_path: P
     with pytest.raises(InputError, match="no column 'housing'"):
         kept.predict({"instalment_rate": [1.0]})
     strange = kept.predict({"instalment_rate": [1.0], "housing": ["castle"]})
-    assert np.isnan(strange).all() or kind == "svm"
+    assert np.isnan(strange).all() or kind in ("svm", "boosted-trees", "forest")
     titles = [table.title for table in run.report.tables]
     assert any(title.lower().startswith(kept.model.title.lower()) for title in titles)
     _compare_with_oracle(kind, kept, found, parts)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from atoll.core.errors import InputError
 from atoll.data.columns import Columns
 from atoll.data.schema import ColumnSchema
-from atoll.node.coding import coded, matrix, terms_of
+from atoll.node.coding import coded, terms_of
 from atoll.node.models import AnyModel, Coefficient, Grid
 
 MODEL = "model.json"
@@ -71,8 +71,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     def predict_columns(self, columns: Columns) -> NDArray[np.float64]:
         """As `predict`, for typed columns."""
-        X = matrix(coded(columns, self.columns), baseline=self.model.baseline)
-        return self.model.predict(self.values, X)
+        return self.model.predict(self.values, coded(columns, self.columns))
 
 
 def load_model(path: Path | str) -> Kept:

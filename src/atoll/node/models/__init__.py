@@ -4,6 +4,7 @@ from atoll.node.models.base import Coefficient, Fitted, Grid, Here, Kind, Label
 from atoll.node.models.classifiers import Bayes, Discriminant, Multinomial, Svm
 from atoll.node.models.regressions import Cox, Gamma, Linear, Logistic, Poisson
 from atoll.node.models.shapes import KMeans, Pca
+from atoll.node.models.trees import Boosted, Forest
 
 __all__ = [
     "AnyModel",
@@ -15,4 +16,18 @@ __all__ = [
     "Label",
 ]
 
-AnyModel = Linear | Logistic | Poisson | Gamma | Cox | Multinomial | Svm | Discriminant | Bayes | KMeans | Pca
+AnyModel = (
+    Linear
+    | Logistic
+    | Poisson
+    | Gamma
+    | Cox
+    | Multinomial
+    | Svm
+    | Discriminant
+    | Bayes
+    | Boosted
+    | Forest
+    | KMeans
+    | Pca
+)

@@ -12,10 +12,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from atoll.data.columns import Columns
+from atoll.node.coding import matrix
+
 if TYPE_CHECKING:
     from atoll.crypto.random import Rng
     from atoll.learn.horizontal.inference import Coefficients
-    from atoll.learn.horizontal.rows import Missing, Rows
+    from atoll.learn.horizontal.rows import Rows
     from atoll.protocols.secure_sum.totals import Totals
 
 F64 = NDArray[np.float64]
@@ -61,21 +64,23 @@ class Grid(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Here:
-    """One site's rows in the form that models are fitted to.
+    """One site's rows in the form that models are fitted to; none has a missing label, or any value if that matters.
 
     Args:
-        X: the columns as numbers.
+        table: the columns.
+        X: the columns as numbers; see `atoll.node.coding.matrix`.
         y: (n,) the label; zeros if the model needs none.
         beside: (n,) each, further columns that the model's keys name.
-        missing: what becomes of rows with a missing value.
+        rows: such rows of all sites.
         minimum: fewest rows over which a total is opened.
         rng: this site's own randomness.
     """
 
+    table: Columns
     X: Rows
     y: F64
     beside: Mapping[str, F64]
-    missing: Missing
+    rows: int
     minimum: int
     rng: Rng
 
@@ -106,13 +111,20 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         title: for people.
         label: what the label must be: any number, an event (1 or 0), a class, or none at all.
         baseline: whether the first category of every column is what the others are compared with.
+        whole: whether rows with a missing value cannot be used.
         learns: what every site learns while it is fitted, one entry a line.
     """
 
     title: ClassVar[str]
     label: ClassVar[Label]
     baseline: ClassVar[bool] = True
+    whole: ClassVar[bool] = True
     learns: ClassVar[tuple[str, ...]]
+
+    @property
+    def wants(self) -> Label:
+        """What the label must be; a key of the model may decide."""
+        return self.label
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -123,8 +135,12 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """Fit the model to the rows of all sites."""
         raise NotImplementedError
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
-        """Return predictions for (n, terms) numbers: (n,), or (n, k) for k classes or axes."""
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
+        """Return predictions for n rows of the model's columns: (n,), or (n, k) for k classes or axes."""
+        return self.predict_numbers(values, matrix(table, baseline=self.baseline))
+
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+        """As `predict`, for (n, terms) numbers."""
         raise NotImplementedError
 
 

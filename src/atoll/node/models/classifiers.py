@@ -40,14 +40,14 @@ class Multinomial(Kind, frozen=True, tag="multinomial"):
         """Fit; see `atoll.learn.horizontal.multinomial`."""
         from atoll.learn.horizontal import multinomial
 
-        params = multinomial.MultinomialParams(intercept=self.intercept, missing=here.missing)
+        params = multinomial.MultinomialParams(intercept=self.intercept)
         model = await multinomial.fit(totals, here.X, here.y, params)
         values = {"classes": model.classes.tolist(), "table": model.table.tolist()}
         values["covariance"] = [[known(number) for number in row] for row in model.coefficients.covariance]
         figures = {"log-likelihood": model.log_likelihood, "AIC": model.aic}
         return Fitted(model.rows, values, figures, table(model.coefficients))
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n, K) probabilities of the classes, in ascending order."""
         weights = np.array(values["table"], np.float64)
         if weights.shape[1] == X.shape[1] + 1:
@@ -81,15 +81,14 @@ class Svm(Kind, frozen=True, tag="svm"):
         """Fit; see `atoll.learn.horizontal.svm`."""
         from atoll.learn.horizontal import svm
 
-        params = svm.SvmParams(C=self.C, intercept=self.intercept, missing=here.missing)
+        params = svm.SvmParams(C=self.C, intercept=self.intercept)
         model = await svm.fit(totals, here.X, here.y, params)
-        rows = await _rows(totals, here)
         machines = [f"class {c:g}" for c in (model.classes if len(model.weights) > 1 else model.classes[1:])]
         weights = dict(zip(here.X.names, map(tuple, model.weights.T.tolist()), strict=True))
         grid = Grid("Weights", tuple(machines), {"(intercept)": tuple(model.intercepts.tolist()), **weights})
-        return Fitted(rows, frozen(model), {"objective": model.loss}, grids=(grid,))
+        return Fitted(here.rows, frozen(model), {"objective": model.loss}, grids=(grid,))
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n,) classes."""
         from atoll.learn.horizontal.svm import SvmModel
 
@@ -111,11 +110,10 @@ class Discriminant(Kind, frozen=True, tag="discriminant"):
         """Fit; see `atoll.learn.horizontal.discriminant`."""
         from atoll.learn.horizontal import discriminant
 
-        model = await discriminant.fit(totals, here.X, here.y, discriminant.DiscriminantParams(here.missing))
-        rows = await _rows(totals, here)
-        return Fitted(rows, frozen(model), grids=(_by_class("Means", here, model.classes, model.means),))
+        model = await discriminant.fit(totals, here.X, here.y, discriminant.DiscriminantParams())
+        return Fitted(here.rows, frozen(model), grids=(_by_class("Means", here, model.classes, model.means),))
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n, K) probabilities of the classes, in ascending order."""
         from atoll.learn.horizontal.discriminant import DiscriminantModel
 
@@ -142,22 +140,16 @@ class Bayes(Kind, frozen=True, tag="naive-bayes"):
         """Fit; see `atoll.learn.horizontal.bayes`."""
         from atoll.learn.horizontal import bayes
 
-        params = bayes.BayesParams(self.values, self.alpha, missing=here.missing)
+        params = bayes.BayesParams(self.values, self.alpha)
         model = await bayes.fit(totals, here.X, here.y, params)
         what = "Means" if self.values == "gaussian" else "Logarithms of probabilities"
         return Fitted(int(model.count.sum()), frozen(model), grids=(_by_class(what, here, model.classes, model.first),))
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n, K) probabilities of the classes, in ascending order."""
         from atoll.learn.horizontal.bayes import BayesModel
 
         return thawed(BayesModel, values).predict(X)
-
-
-async def _rows(totals: Totals, here: Here) -> int:
-    """Rows of all sites without a missing value."""
-    whole = ~(np.isnan(here.X.values).any(axis=1) | np.isnan(here.y))
-    return int((await totals.total(np.array([float(whole.sum())]), what="rows"))[0])
 
 
 def _by_class(title: str, here: Here, classes: F64, numbers: F64) -> Grid:

@@ -50,7 +50,7 @@ class Linear(Kind, frozen=True, tag="linear"):
         """Fit; see `atoll.learn.horizontal.linear`."""
         from atoll.learn.horizontal import linear
 
-        params = linear.LinearParams(intercept=self.intercept, ridge=self.ridge, missing=here.missing)
+        params = linear.LinearParams(intercept=self.intercept, ridge=self.ridge)
         model = await linear.fit(totals, here.X, here.y, params)
         figures = {"R²": model.r_squared, "residual standard deviation": model.sigma if model.df > 0 else math.nan}
         if not self.ridge and model.coefficients.slopes.size:
@@ -58,7 +58,7 @@ class Linear(Kind, frozen=True, tag="linear"):
             figures |= {"AIC": model.aic, "F": f, "p of F": p}
         return _regression(model.coefficients, model.rows, figures)
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n,) expected labels."""
         return _eta(values, X)
 
@@ -85,7 +85,7 @@ class Logistic(Kind, frozen=True, tag="logistic"):
         """Fit; see `atoll.learn.horizontal.glm`."""
         return await _generalised("binomial", self, totals, here)
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n,) probabilities of the event."""
         return _mean("binomial", self, values, X)
 
@@ -111,7 +111,7 @@ class Poisson(Kind, frozen=True, tag="poisson"):
         """Fit; see `atoll.learn.horizontal.glm`."""
         return await _generalised("poisson", self, totals, here)
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n,) expected counts."""
         return _mean("poisson", self, values, X)
 
@@ -137,7 +137,7 @@ class Gamma(Kind, frozen=True, tag="gamma"):
         """Fit; see `atoll.learn.horizontal.glm`."""
         return await _generalised("gamma", self, totals, here)
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n,) expected sizes."""
         return _mean("gamma", self, values, X)
 
@@ -174,7 +174,7 @@ class Cox(Kind, frozen=True, tag="cox"):
         """Fit; see `atoll.learn.horizontal.cox`."""
         from atoll.learn.horizontal import cox
 
-        params = cox.CoxParams(ties=self.ties, unit=self.unit, smallest=here.minimum, missing=here.missing)
+        params = cox.CoxParams(ties=self.ties, unit=self.unit, smallest=here.minimum)
         model = await cox.fit(totals, here.X, here.y, here.beside[self.event], params)
         figures = {
             "events": float(model.events),
@@ -185,7 +185,7 @@ class Cox(Kind, frozen=True, tag="cox"):
         done.values.update(times=model.times.tolist(), baseline=model.baseline.tolist())
         return done
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n,) logarithms of hazard ratios."""
         return _eta(values, X)
 
@@ -193,7 +193,7 @@ class Cox(Kind, frozen=True, tag="cox"):
 async def _generalised(family: Any, kind: Logistic | Poisson | Gamma, totals: Totals, here: Here) -> Fitted:
     from atoll.learn.horizontal import glm
 
-    params = glm.GlmParams(family, kind.link, intercept=kind.intercept, ridge=kind.ridge, missing=here.missing)
+    params = glm.GlmParams(family, kind.link, intercept=kind.intercept, ridge=kind.ridge)
     model = await glm.fit(totals, here.X, here.y, params)
     figures = {
         "deviance": model.deviance,

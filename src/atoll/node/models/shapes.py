@@ -39,7 +39,7 @@ class KMeans(Kind, frozen=True, tag="kmeans"):
         """Fit; see `atoll.learn.horizontal.kmeans`."""
         from atoll.learn.horizontal import kmeans
 
-        params = kmeans.KMeansParams(self.clusters, seed_rows=here.minimum, most=self.most, missing=here.missing)
+        params = kmeans.KMeansParams(self.clusters, seed_rows=here.minimum, most=self.most)
         model = await kmeans.fit(totals, here.X, params, rng=here.rng)
         heads = tuple(f"cluster {at}" for at in range(self.clusters))
         centres = dict(zip(here.X.names, map(tuple, model.centres.T.tolist()), strict=True))
@@ -47,7 +47,7 @@ class KMeans(Kind, frozen=True, tag="kmeans"):
         figures = {"squared distances to the centres": model.inertia, "rounds": float(model.iterations)}
         return Fitted(int(model.counts.sum()), frozen(model), figures, grids=(grid,))
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n,) numbers of the nearest centres; NaN where a value is missing."""
         from atoll.learn.horizontal.kmeans import KMeansModel
 
@@ -80,16 +80,16 @@ class Pca(Kind, frozen=True, tag="pca"):
         """Fit; see `atoll.learn.horizontal.pca`."""
         from atoll.learn.horizontal import pca
 
-        params = pca.PcaParams(self.components, self.standardise, self.solver, missing=here.missing)
+        params = pca.PcaParams(self.components, self.standardise, self.solver)
         model = await pca.fit(totals, here.X, params)
-        whole = float((~np.isnan(here.X.values).any(axis=1)).sum())
-        rows = int((await totals.total(np.array([whole]), what="rows"))[0])
         heads = tuple(f"component {at + 1}" for at in range(self.components))
         axes = dict(zip(here.X.names, map(tuple, model.components.T.tolist()), strict=True))
         grid = Grid("Components", heads, {"share of the variance": tuple(model.ratio.tolist()), **axes})
-        return Fitted(rows, frozen(model), {"share of the variance, together": float(model.ratio.sum())}, grids=(grid,))
+        return Fitted(
+            here.rows, frozen(model), {"share of the variance, together": float(model.ratio.sum())}, grids=(grid,)
+        )
 
-    def predict(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n, k) places along the components."""
         from atoll.learn.horizontal.pca import PcaModel
 

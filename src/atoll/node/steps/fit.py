@@ -54,7 +54,7 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True,
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.test and (self.model.label == "none" or self.model.beside):
+        if self.test and (self.model.wants == "none" or self.model.beside):
             raise InputError(f"{self.model.title} is not measured on rows kept out", cure="Remove `test:`.")
 
 
@@ -77,7 +77,7 @@ class FitStep(Step[Fit]):
     @property
     def wants(self) -> Label:
         """What the label must be."""
-        return self.params.model.label
+        return self.params.model.wants
 
     def says(self, job: Job) -> tuple[str, ...]:
         """What every site learns.
@@ -121,7 +121,7 @@ class FitStep(Step[Fit]):
         used = known_columns(self.params.columns, features, self.name)
         if not used:
             raise InputError("no column is left to fit a model to", cure="Name some under `columns:` of the sites.")
-        needed = (*used, *beside) if self.wants == "none" else (*used, *beside, label)
+        needed = (*(used if self.params.model.whole else ()), *beside, *(() if self.wants == "none" else (label,)))
         for name in needed if self.params.missing == "refuse" else ():
             if lost := table[name].missing:
                 raise InputError(
@@ -156,33 +156,62 @@ class FitStep(Step[Fit]):
         Raises:
             InputError: there are too few rows, one class only, or the model cannot be fitted to these columns.
         """
-        from atoll.learn.horizontal.rows import Rows
-
         agreed: Agreed = present(work.state.get("agreed"), "schema")
         params, label = self.params, work.job.label
         features = [c for c in agreed.columns if c.name not in (label, *params.model.beside)]
         used = known_columns(params.columns, [column.name for column in features], self.name)
         columns = tuple(column for column in features if column.name in used)
         coded: Columns = work.state["coded"]
-        terms = terms_of(columns, baseline=params.model.baseline)
-        values = matrix(Columns(tuple(coded[c.name] for c in columns), coded.rows), baseline=params.model.baseline)
+        table = Columns(tuple(coded[column.name] for column in columns), coded.rows)
         y, classes = self._label(work)
-        beside = {name: coded[name].values for name in params.model.beside}
         out = self._kept_out(work)
         try:
             async with totals(session, work, self.name) as sums:
-                await self._count(sums, np.column_stack([values, *beside.values()])[~out], y[~out], agreed.minimum)
-                beside = {name: column[~out] for name, column in beside.items()}
-                rows, rng = Rows(terms, values[~out]), work.rng.spawn()
-                here = Here(rows, y[~out], beside, params.missing, agreed.minimum, rng)
+                here = await self._here(sums, work, columns, y, out)
                 done = await params.model.fit(sums, here)
-                await self._measure(sums, done, values, y, out, agreed.minimum)
+                await self._measure(sums, done, table, y, out, agreed.minimum)
         except InputError as error:
             raise self._in_words_of_the_job(error, label) from None
-        kept = self._kept(work, columns, terms, done, classes)
+        kept = self._kept(work, columns, done, classes)
         work.store.write_json(MODEL, kept)
         self._take(work, kept)
-        return f"{params.model.title}, {len(terms)} terms, {done.rows:,} rows{_best(done)}"
+        return f"{params.model.title}, {len(kept.terms)} terms, {done.rows:,} rows{_best(done)}"
+
+    async def _here(
+        self, sums: Totals, work: Work, columns: Sequence[ColumnSchema], y: F64, out: NDArray[np.bool_]
+    ) -> Here:
+        """This site's rows that can be used, after a look at how many all sites have.
+
+        Raises:
+            InputError: there are too few, or an event that all rows have, or none.
+        """
+        from atoll.learn.horizontal.rows import Rows
+
+        model, minimum, coded = self.params.model, work.state["agreed"].minimum, work.state["coded"]
+        table = Columns(tuple(coded[column.name] for column in columns), coded.rows)
+        X = matrix(table, baseline=model.baseline)
+        beside = {name: coded[name].values for name in model.beside}
+        use = ~(out | np.isnan(y))
+        if model.whole:
+            use &= ~np.isnan(np.column_stack([X, *beside.values()])).any(axis=1)
+        rows = int((await sums.total(np.array([float(use.sum())]), what="rows that can be used"))[0])
+        enough(rows, minimum, "rows without missing values")
+        if self.wants == "event":
+            events = float((await sums.total(np.array([float(y[use].sum())]), what="rows with the event"))[0])
+            if events in (0.0, rows):
+                cure = "Bring rows with and without the event."
+                raise InputError("all rows of all sites have one class", column="label", cure=cure)
+            enough(events, minimum, "rows with the event", "label")
+            enough(rows - events, minimum, "rows without the event", "label")
+        return Here(
+            table=table.take(np.flatnonzero(use)),
+            X=Rows(terms_of(columns, baseline=model.baseline), X[use]),
+            y=y[use],
+            beside={name: column[use] for name, column in beside.items()},
+            rows=rows,
+            minimum=minimum,
+            rng=work.rng.spawn(),
+        )
 
     def _label(self, work: Work) -> tuple[F64, tuple[str, ...]]:
         """The label as numbers, NaN where it is missing, and the names of its classes if it is text.
@@ -224,37 +253,21 @@ class FitStep(Step[Fit]):
         return kept
 
     async def _measure(
-        self, sums: Totals, done: Fitted, values: F64, y: F64, out: NDArray[np.bool_], minimum: int
+        self, sums: Totals, done: Fitted, table: Columns, y: F64, out: NDArray[np.bool_], minimum: int
     ) -> None:
         """Add how good the model is: on the rows kept out, or for an event on all."""
         if not self.params.test and self.wants != "event":
             return
         on = out if self.params.test else np.ones(len(y), np.bool_)
-        score = self.params.model.predict(done.values, values[on])
+        score = self.params.model.predict(done.values, table.take(np.flatnonzero(on)))
         found = await quality(sums, self.wants, score, y[on], minimum)
         where = " on rows kept out" if self.params.test else ""
         done.figures.update({name + where: value for name, value in found.items()})
-
-    async def _count(self, sums: Totals, values: F64, y: F64, minimum: int) -> None:
-        """Refuse too few rows before anything else is added up, and an event that all rows have, or none."""
-        whole = ~(np.isnan(values).any(axis=1) | np.isnan(y))
-        rows = float((await sums.total(np.array([float(whole.sum())]), what="rows without missing values"))[0])
-        enough(rows, minimum, "rows without missing values")
-        if self.wants != "event":
-            return
-        events = float((await sums.total(np.array([float(y[whole].sum())]), what="rows with the event"))[0])
-        if events in (0.0, rows):
-            raise InputError(
-                "all rows of all sites have one class", column="label", cure="Bring rows with and without the event."
-            )
-        enough(events, minimum, "rows with the event", "label")
-        enough(rows - events, minimum, "rows without the event", "label")
 
     def _kept(
         self,
         work: Work,
         columns: Sequence[ColumnSchema],
-        terms: tuple[str, ...],
         done: Fitted,
         classes: tuple[str, ...],
     ) -> Kept:
@@ -265,7 +278,7 @@ class FitStep(Step[Fit]):
             positive=self.params.positive,
             classes=classes,
             columns=tuple(columns),
-            terms=terms,
+            terms=terms_of(columns, baseline=self.params.model.baseline),
             rows=done.rows,
             sites=tuple(sorted(name for name, part in work.job.sites.items() if part.data)),
             figures=done.figures,
