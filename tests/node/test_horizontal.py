@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
 import atoll
+from atoll.cli import app
 from atoll.core.errors import InputError
 from atoll.data.frames import table_of
 from atoll.learn.horizontal.trees.forest import boost
@@ -55,6 +57,9 @@ def test_three_processes_end_with_the_model_of_all_rows_in_one_place(branches: B
     np.testing.assert_allclose(model.predict(frames()["west"]), p[SPLITS["west"]], rtol=1e-6)
     _check_statistics(json.loads(stores["north"].path("statistics.json").read_text()))
     _check_what_left(stores["south"].path("audit.jsonl").read_text())
+    said = CliRunner().invoke(app, ["job", "show", "branches", "--home", str(branches.folder / "south")]).output
+    assert "Upper quartile" in said
+    assert "checking=below 0" in said
     page = stores["south"].path("report.html").read_text()
     for words in (
         "Logistic regression of bad over 1,000 rows of 3 sites",

@@ -106,6 +106,7 @@ def show(
     home: HomeOption = None,
 ) -> None:
     """Show a job document, or what a finished job came to."""
+    from atoll.cli.output import table
     from atoll.node.home import Home
     from atoll.node.job import Job
     from atoll.report import read_data, summary_text
@@ -116,7 +117,11 @@ def show(
     store = Home.find(home).result(job)
     typer.echo(_described(Job.load(store.path("job.yaml"))))
     typer.echo("")
-    typer.echo(summary_text(read_data(store.path("report.json"))))
+    data = read_data(store.path("report.json"))
+    typer.echo(summary_text(data))
+    for one in data.tables:
+        right = [at for at, number in enumerate(one.numeric) if number]
+        typer.echo(f"\n{one.title}\n{table(one.columns, one.rows, right=right)}")
     typer.echo(f"\nreport  {store.path('report.html')}")
 
 

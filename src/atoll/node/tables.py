@@ -121,7 +121,7 @@ def _revealed(steps: dict[str, tuple[Revealed, ...]]) -> Table:
         ("Step", "What was added up", "Times", "Numbers", "Sites"),
         rows,
         2,
-        lead="All sites learnt these sums, and nothing else of each other's rows.",
+        lead="All sites learnt these sums; of each other's rows nothing else, but which categories there are.",
     )
 
 
@@ -151,7 +151,7 @@ def shown(value: float | int | None, digits: int = 5) -> str:
     if value is None:
         return "–"
     text = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}g}"
-    return text.replace("-", _MINUS) if "e" not in text else text
+    return _MINUS + text[1:] if text[0] == "-" else text
 
 
 def share(count: int | None, rows: int) -> str:

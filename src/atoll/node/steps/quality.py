@@ -63,7 +63,8 @@ async def auc(sums: Totals, score: F64, y: F64, minimum: int) -> dict[str, float
         minimum: fewest rows of a group.
 
     Returns:
-        `AUC`, and `largest error of the AUC`: half the pairs that share a group.
+        `AUC`, and `largest error of the AUC`: half the pairs that share a group. Nothing if all
+        rows are of one class.
     """
     with np.errstate(divide="ignore"):
         at = np.searchsorted(EDGES, np.log(score) - np.log1p(-score), side="right")
@@ -74,6 +75,8 @@ async def auc(sums: Totals, score: F64, y: F64, minimum: int) -> dict[str, float
     positive = await sums.total(events, what="rows with the event by group of like scores")
     negative = np.bincount(group, every) - positive
     pairs = positive.sum() * negative.sum()
+    if not pairs:
+        return {}
     below = np.cumsum(negative) - negative
     off = float(positive @ negative / pairs) / 2
     return {"AUC": float(positive @ below / pairs) + off, "largest error of the AUC": off}
