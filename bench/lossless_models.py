@@ -146,7 +146,8 @@ def _start(task: Task) -> Any:
     return np.unique(task.Z, axis=0)[:: len(np.unique(task.Z, axis=0)) // 4][:4]
 
 
-def _table(task: Task, at: Any) -> Columns:
+def table_of(task: Task, at: Any) -> Columns:
+    """One site's rows as typed columns."""
     return Columns(tuple(Column(n, "numeric", task.X[at, j]) for j, n in enumerate(task.names)), len(task.X[at]))
 
 
@@ -156,8 +157,8 @@ BOOST = BoostParams(n_estimators=10, max_bin=64, smallest=1)
 def _boosted(task: Task) -> Any:
     """Bins of one site with all rows, and the plain reference grower on them."""
     every = np.arange(len(task.X))
-    whole = together(partial(forest.boost, rng=Rng.system()), [(_table(task, every), task.binary, BOOST)])[0]
-    tables = [code_table(_table(task, every), whole.columns)]
+    whole = together(partial(forest.boost, rng=Rng.system()), [(table_of(task, every), task.binary, BOOST)])[0]
+    tables = [code_table(table_of(task, every), whole.columns)]
     params = TreeParams(n_estimators=10, max_bin=64)
     return whole, grow_forest(tables, task.binary.astype(np.uint8), every >= 0, params, Rng.system())
 
@@ -322,7 +323,7 @@ MODELS = (
     Model(
         "boosted trees",
         "plain growth on pooled bins",
-        lambda t, task, at: forest.boost(t, _table(task, at), task.binary[at], BOOST, rng=Rng.system()),
+        lambda t, task, at: forest.boost(t, table_of(task, at), task.binary[at], BOOST, rng=Rng.system()),
         _boosted,
         _boosted_pairs,
     ),

@@ -17,8 +17,8 @@ from atoll.crypto import fixed_point, secret_shares, sum_tags, word_ring
 from atoll.crypto.random import Rng
 from atoll.node.process import settle
 from atoll.protocols.pairwise_keys import Seal
-from atoll.protocols.secure_sum import direct, dropouts, ring, star
 from atoll.protocols.secure_sum.sums import Sums
+from atoll.protocols.secure_sum.topology import Topology, join, protocol_of
 from atoll.transport.grpc_link import Endpoint
 from atoll.transport.site import init_site, load_site
 from bench.harness import Report, free_ports, repeated, run_processes
@@ -31,19 +31,29 @@ SIZES = {"small": 1_000_000, "medium": 1_000_000, "large": 10_000_000}
 SITES, ROUNDS = 10, 7
 GOAL = 0.3
 NAMES = ("hub", *(f"site {i}" for i in range(1, SITES)))
-WAYS = ("star", "star of 16 bits", "star with drop-outs", "small sums")
-PROTOCOLS = {"star": star, "star of 16 bits": star, "star with drop-outs": dropouts, "ring": ring, "direct": direct}
-KINDS = frozenset().union(*(module.PROTOCOL.kinds for module in (star, dropouts, ring, direct)))
+WAYS: Mapping[str, Topology] = {
+    "star": "star",
+    "star of 16 bits": "star",
+    "star with drop-outs": "dropouts",
+    "ring": "ring",
+    "direct": "direct",
+    "leader": "leader",
+    "small sums": "star",
+}
+"""What is timed, and over which topology."""
+
+TIMED = ("star", "star of 16 bits", "star with drop-outs")
+KINDS = frozenset().union(*(protocol_of(topology).kinds for topology in WAYS.values()))
 
 
 def run(size: str, report: Report) -> None:
     """Time every way of adding over a star; the limit is the same average over arrays in one process."""
     n = SIZES[size]
-    found = measured(n, NAMES, WAYS)
+    found = measured(n, NAMES, (*TIMED, "small sums"))
     plain = repeated(lambda: np.mean([np.ones(n) for _ in NAMES], axis=0)).seconds
     peers = horizontal.rounds(SITES, n) if size != "small" else {}
     flower = peers.get("Flower, SecAgg+")
-    for way in WAYS[:-1]:
+    for way in TIMED:
         rounds = found[way]
         bits = 16 if "16" in way else 32
         report.row(
@@ -90,7 +100,7 @@ async def site(name: str, folder: str, n: int, names: list[str], ways: list[str]
     for module in (fixed_point, secret_shares, sum_tags, word_ring):
         module.warm()
     settle()
-    mesh = bool({"ring", "direct"} & set(ways))
+    mesh = not {WAYS[way] for way in ways} <= {"star", "dropouts"}
     peers = [other for other in names if other != name] if mesh or name == hub else [hub]
     measured: dict[str, Any] = {}
     async with Endpoint(here, listen=here.card.address) as endpoint:
@@ -100,7 +110,8 @@ async def site(name: str, folder: str, n: int, names: list[str], ways: list[str]
         channels = {peer: Channel(link, gate) for peer, link in zip(peers, links, strict=True)}
         for way in ways:
             own = {peer: channel.sub(way) for peer, channel in channels.items()}
-            sums = await set_up(way, name, hub, own, names, Seal.of(here.key, here.trusted()))
+            seal = Seal.of(here.key, here.trusted())
+            sums = await join(WAYS[way], own, site=name, sites=names, hub=hub, rng=Rng.system(), seal=seal)
             work = small(sums) if way == "small sums" else large(sums, n, 16 if "16" in way else 32)
             sent.clear()
             measured[way] = await work
@@ -108,16 +119,6 @@ async def site(name: str, folder: str, n: int, names: list[str], ways: list[str]
             await sums.finish()
         await asyncio.gather(*(link.close() for link in links))
     return measured
-
-
-async def set_up(way: str, name: str, hub: str, channels: Mapping[str, Channel], names: list[str], seal: Seal) -> Sums:
-    """Agree on keys for one way of adding."""
-    protocol, rng = PROTOCOLS.get(way, star), Rng.system()
-    if protocol in (ring, direct):
-        return Sums(await protocol.site(channels, rng=rng), rng)
-    if name == hub:
-        return Sums(await protocol.hub(channels), rng)
-    return Sums(await protocol.member(channels[hub], names[1:], rng=rng, seal=seal), rng)
 
 
 async def large(sums: Sums, n: int, bits: int) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
@@ -114,6 +116,24 @@ def test_an_aggregator_without_data_gets_the_same_model(tmp_path: Path) -> None:
     )
     assert model.figures["R²"] == pytest.approx(theirs.score(X, y), rel=1e-9)
     assert model.sites == ("north", "south", "west")
+
+
+@pytest.mark.parametrize("topology", ["direct", "leader"])
+def test_without_a_centre_the_model_is_the_same_to_the_last_bit(branches: Branches, topology: str) -> None:
+    step = {"step": "fit", "model": {"kind": "logistic"}, "columns": ["amount", "housing"]}
+    star, other = document(step), document(step, name="meshed")
+    other["steps"][0]["topology"] = topology
+    models = []
+    for job in (star, other):
+        ended = branches.run_here(job)
+        assert not [end for end in ended.values() if isinstance(end, BaseException)], ended
+        models += [load_model(store.path("model.json")) for store in ended.values()]
+    assert len({msgspec.json.encode(replace(model, job="")) for model in models}) == 1
+    audit = ended["west"].path("audit.jsonl").read_text()
+    assert {line["peer"] for line in map(json.loads, audit.splitlines()) if line["step"] == "fit"} >= (
+        {"north", "south"} if topology == "direct" else set()
+    )
+    assert "sum over all sites" in ended["west"].path("report.html").read_text()
 
 
 def fitted(tmp_path: Path, parts: dict[str, Any], job: dict[str, Any]) -> Any:

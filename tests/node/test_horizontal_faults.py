@@ -216,6 +216,10 @@ WRONG: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda job: job["sites"]["west"].update(label="worse"), "different labels"),
     (lambda job: job["sites"]["west"].update(columns=["amount"]), "not all sites name the same columns"),
     (lambda job: [job["sites"].pop("west"), job["sites"]["north"].pop("data")], "one site alone brings data"),
+    (
+        lambda job: [job["steps"][0].update(topology="direct"), job["sites"]["north"].pop("data")],
+        "nobody is in the middle",
+    ),
     (lambda job: job["steps"].append({"step": "train"}), "different kinds of job"),
     (lambda job: job["steps"].pop(0), "needs step compare before it"),
     (lambda job: job["steps"][1].update(model={"kind": "logist"}), "Did you mean 'logistic'"),

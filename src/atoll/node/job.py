@@ -16,7 +16,8 @@ import msgspec
 
 from atoll.core.errors import ContractError, InputError
 from atoll.node.document import decode, flatten, parse
-from atoll.node.steps import AnyParams
+from atoll.node.steps import AnyParams, Compare
+from atoll.node.steps.base import Topology
 
 SiteName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -34,30 +35,46 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             `data-holder` in jobs that answer a question; `aggregator` (exactly one) and `member` in jobs of sites with
             the same columns and different people.
         data: the site's own name of its data set; an aggregator may bring none.
-        id: the id column or columns; they must mean the same at every site, in the same order. Members and aggregator
-            need none, for their rows are not joined.
+        id: the id column, or columns that make one key together; or a list of such lists, keys by which rows are
+            matched in order of preference: `[[phone], [name, born]]`. They must mean the same at every site, in the
+            same order. Members and aggregator need none, for their rows are not joined.
         label: the label holder's column of outcomes, 0 or 1; among members the same column at every site, of any kind.
         columns: the columns that take part; empty means all but the ids and the label.
     """
 
     role: Role
     data: str = ""
-    id: str | tuple[str, ...] = ()
+    id: str | tuple[str | tuple[str, ...], ...] = ()
     label: str = ""
     columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.id, str):
             msgspec.structs.force_setattr(self, "id", (self.id,))
-        needed = {"aggregator": (), "member": ("data",)}.get(self.role, ("data", "id"))
-        for name in needed:
-            if not getattr(self, name):
-                raise InputError(f"lacks the key {name!r}", cure=f"Add `{name}:`.")
+        lists = [one for one in self.id if not isinstance(one, str)]
+        if lists and (len(lists) < len(self.id) or not all(lists)):
+            raise InputError(
+                "id mixes columns and lists of columns, or holds an empty list",
+                cure="Write `[a, b]` for one key of two columns, `[[a], [b]]` for two keys in order of preference.",
+            )
+        if not self.data and self.role != "aggregator":
+            raise InputError("lacks the key 'data'", cure="Add `data:`.")
+
+    @property
+    def keys(self) -> tuple[tuple[str, ...], ...]:
+        """The columns of each candidate key, in order of preference."""
+        whole = tuple(one for one in self.id if isinstance(one, str))
+        return (whole,) if whole else tuple(one for one in self.id if not isinstance(one, str))
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The id columns."""
-        return (self.id,) if isinstance(self.id, str) else self.id
+        """All id columns, each once."""
+        return tuple(dict.fromkeys(name for key in self.keys for name in key))
+
+    @property
+    def key_text(self) -> str:
+        """The candidate keys for people."""
+        return ", else ".join(" + ".join(key) for key in self.keys)
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,8 +176,15 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         """The other sites in alphabetical order."""
         return tuple(sorted(name for name, part in self.sites.items() if part.role not in HUBS))
 
+    @property
+    def topology(self) -> Topology:
+        """How the sites of a horizontal job add; see step `compare`."""
+        return next((step.topology for step in self.steps if isinstance(step, Compare)), "star")
+
     def peers(self, site: str) -> tuple[str, ...]:
-        """The sites that `site` is linked to: all of them for the hub, the hub for the others."""
+        """The sites that `site` is linked to: all of them for the hub, the hub for the others of a star."""
+        if self.topology != "star":
+            return tuple(sorted(name for name in self.sites if name != site))
         return self.partners if site == self.hub else (self.hub,)
 
     def to_yaml(self) -> str:
@@ -203,6 +227,7 @@ def check(job: Job, now: datetime | None = None) -> None:
                 cure="Choose the profile 'secure', or ask for totals only: `step: ask`.",
             )
     _check_roles(job)
+    _check_noise(job)
     if job.horizontal:
         _check_members(job)
     else:
@@ -212,14 +237,10 @@ def check(job: Job, now: datetime | None = None) -> None:
 
 def _check_holders(job: Job) -> None:
     """Refuse parts of a job whose sites hold different columns of the same people."""
-    widths = {name: len(part.ids) for name, part in job.sites.items()}
-    if 0 in widths.values():
-        site = next(name for name, width in widths.items() if not width)
-        raise InputError(
-            f"site {site} names no id column", site=site, cure="Name it under `id:`, the same at each site."
-        )
-    if len(set(widths.values())) != 1:
-        raise InputError(f"the sites name different numbers of id columns: {widths}", cure="Name the same key at each.")
+    widths = {name: tuple(map(len, part.keys)) for name, part in job.sites.items()}
+    if len(set(widths.values())) != 1 or () in widths.values():
+        named = "; ".join(f"{name} {part.key_text}" for name, part in job.sites.items())
+        raise InputError(f"the sites name different numbers of id columns: {named}", cure="Name the same key at each.")
     for name, part in job.sites.items():
         if part.label and part.role != "label-holder":
             raise InputError(f"site {name} holds features but names a label", site=name, cure="Remove `label:` there.")
@@ -232,6 +253,12 @@ def _check_members(job: Job) -> None:
         raise InputError(
             "one site alone brings data, and a sum of one site shows its own figures",
             cure="Add a second `role: member`, or let the aggregator bring data, too.",
+        )
+    if job.topology != "star" and len(bringing) < len(job.sites):
+        raise InputError(
+            f"site {job.hub} brings no data, and nobody is in the middle where sites add directly",
+            site=job.hub,
+            cure="Take `topology: star`, or leave the site out.",
         )
     labels = {name: part.label for name, part in bringing.items()}
     if len(set(labels.values())) > 1:
@@ -246,6 +273,21 @@ def _check_members(job: Job) -> None:
             f"not all sites name the same columns: {', '.join(some)} stand at some of them",
             cure="Name the same columns at every site, or at none.",
         )
+
+
+def _check_noise(job: Job) -> None:
+    """Refuse under the profile `secure+dp` what is not differentially private for every site."""
+    from atoll.node.steps import build
+
+    for step in build(job) if job.profile == "secure+dp" else ():
+        for site in job.sites:
+            if step.loss(job, site) is None:
+                raise ContractError(
+                    f"step {step.name} adds no noise to what it tells about the rows of {site}, which the profile "
+                    f"{job.profile!r} demands",
+                    step=step.name,
+                    cure="Ask with `privacy:` in `step: ask`, or choose another profile.",
+                )
 
 
 def _check_roles(job: Job) -> None:

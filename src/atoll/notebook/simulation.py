@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -143,8 +144,9 @@ def default_job(frames: Frames, id: str | Sequence[str], label: str, trees: Mapp
 async def _simulate(job: Job, frames: Frames, sites: Mapping[str, Site], folder: Path, watch: Watch) -> Simulation:
     """Run every site's part as a task of its own; the first cause wins."""
     links: dict[str, dict[str, Link]] = {name: {} for name in sites}
-    for partner in job.partners:
-        links[job.hub][partner], links[partner][job.hub] = memory_links(job.hub, partner)
+    for one, other in combinations(sites, 2):
+        if other in job.peers(one):
+            links[one][other], links[other][one] = memory_links(one, other)
     tasks = {
         name: asyncio.ensure_future(_site(job, frames.get(name), site, sites, links[name], folder / name, watch))
         for name, site in sites.items()

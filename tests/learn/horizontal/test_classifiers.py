@@ -9,9 +9,10 @@ from sklearn.naive_bayes import BernoulliNB, GaussianNB, MultinomialNB
 from sklearn.svm import LinearSVC
 
 from atoll.core.errors import InputError
-from atoll.learn.horizontal import bayes, discriminant, svm
+from atoll.learn.horizontal import bayes, discriminant, perceptron, svm
 from atoll.learn.horizontal.bayes import BayesParams
 from atoll.learn.horizontal.discriminant import DiscriminantParams
+from atoll.learn.horizontal.perceptron import PerceptronParams
 from atoll.learn.horizontal.rows import Rows
 from atoll.learn.horizontal.svm import SvmParams
 from tests.learn.horizontal.drawn import F64, Task, difference, draw
@@ -80,6 +81,26 @@ def test_discriminant_analysis_is_scikit_learns(seed: int) -> None:
     assert difference(ours.covariance / np.outer(spread, spread), theirs.covariance_) < 1e-8
     assert difference(ours.means, centre + spread * theirs.means_) < 1e-10
     assert difference(ours.predict(task.X), theirs.predict_proba(Z)) < 1e-6
+
+
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_perceptron_is_the_one_on_pooled_rows(seed: int, apart: bool) -> None:
+    task = draw(seed, n=120, p=3)
+    Z = np.column_stack([np.ones(120), (task.X - task.X.mean(axis=0)) / task.X.std(axis=0)])
+    score = Z[:, 1:] @ task.rng.standard_normal(3)
+    y = (score + (0 if apart else task.rng.logistic(size=120)) > 0).astype(np.float64)
+    ours = together(perceptron.fit, task.parts(y, PerceptronParams(rounds=60 if not apart else 5_000)))[0]
+    w, best, fewest = np.zeros(4), np.zeros(4), 121
+    for _ in range(ours.rounds + 1):
+        wrong = (2 * y - 1) * (Z @ w) <= 1e-13  # at w = 0 all are
+        if wrong.sum() < fewest:
+            fewest, best = int(wrong.sum()), w
+        w = w + Z[wrong].T @ (2 * y - 1)[wrong] / 120
+    assert ours.errors == fewest
+    assert difference(ours.weights * task.X.std(axis=0), best[1:]) < 1e-8
+    assert np.count_nonzero((ours.decide(task.X) > 0) != y) == fewest
+    assert (fewest == 0) == apart
 
 
 X = np.random.default_rng(5).standard_normal((20, 2))

@@ -194,6 +194,8 @@ REPEATED = np.column_stack([GOOD, GOOD[:, 0] - 2 * GOOD[:, 1] + 1])
         (glm.fit, one_site(GOOD, -BINARY, GlmParams(family="poisson")), "poisson label must be 0 or more"),
         (glm.fit, one_site(GOOD, BINARY, GlmParams(family="gamma")), "gamma label must be above 0"),
         (glm.fit, one_site(GOOD, np.zeros(30), GlmParams()), "no best coefficients"),
+        (glm.fit, one_site(GOOD, np.zeros(30), GlmParams(family="poisson")), "no means to start from"),
+        (linear.fit, one_site(np.zeros((9, 0)), range(9), LinearParams()), "no column"),
         (multinomial.fit, one_site(GOOD, np.ones(30), MultinomialParams()), "one class"),
         (multinomial.fit, one_site(GOOD, np.sign(GOOD[:, 0]), MultinomialParams()), "no best coefficients"),
     ],
@@ -216,6 +218,17 @@ def test_bad_input_is_named(fit: Any, part: list[Any], words: str) -> None:
 def test_bad_parameters_are_named(wrong: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         wrong()
+
+
+def test_a_perfect_fit_and_a_constant_label_have_no_figures_that_divide_by_zero() -> None:
+    X = np.arange(8.0)[:, None]
+    perfect = together(linear.fit, one_site(X, 2 * X[:, 0] + 1, LinearParams()))[0]
+    assert difference(perfect.coefficients.values, [1, 2]) < 1e-13
+    assert perfect.r_squared == pytest.approx(1)
+    constant = together(linear.fit, one_site(X, np.full(8, 3.0), LinearParams()))[0]
+    assert difference(constant.coefficients.values, [3, 0]) < 1e-13
+    assert np.isnan(constant.r_squared)
+    assert np.isnan(constant.f_test[0]) or constant.f_test[0] >= 0
 
 
 def test_dropping_rows_is_the_same_as_not_having_them() -> None:

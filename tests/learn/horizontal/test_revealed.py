@@ -23,6 +23,7 @@ from atoll.learn.horizontal import (
     means,
     multinomial,
     pca,
+    perceptron,
     survival,
     svm,
 )
@@ -61,6 +62,7 @@ MODELS: dict[str, Site] = {
         t, rows(at), GROUP[at].astype(np.float64), multinomial.MultinomialParams()
     ),
     "svm": lambda t, at: svm.fit(t, rows(at), Y[at], svm.SvmParams()),
+    "perceptron": lambda t, at: perceptron.fit(t, rows(at), Y[at], perceptron.PerceptronParams(rounds=5)),
     "bayes": lambda t, at: bayes.fit(t, rows(at), Y[at], bayes.BayesParams()),
     "discriminant": lambda t, at: discriminant.fit(t, rows(at), Y[at], discriminant.DiscriminantParams()),
     "pca": lambda t, at: pca.fit(t, rows(at), pca.PcaParams(1)),
@@ -114,7 +116,7 @@ def test_the_first_sites_result_is_everyones() -> None:
     odd = np.array([0.1, -0.0, 5e-324, 1.7e308, np.nan, np.inf, -np.inf, 2.0**-1000, 1 / 3])
 
     async def site(totals: Any, scale: float) -> list[F64]:
-        steady, _ = await agree(totals, linear.LinearParams(), (), 1, step="t")
+        steady, _ = await agree(totals, linear.LinearParams(), ("x",), 1, step="t")
         return await same(steady, odd * scale, np.array([[scale]]), step="t")
 
     for one, two in together(site, [(1.0,), (0.3,), (-1.0,)]):

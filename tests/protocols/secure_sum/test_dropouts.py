@@ -146,7 +146,7 @@ def test_a_site_that_breaks_off_within_its_vector_is_not_half_in_the_sum() -> No
     assert set(ends["b"].tolist()) == {sum(2.0**i for i, name in enumerate(MEMBERS) if name != "d")}
 
 
-@pytest.mark.parametrize("step", ["Keys", "Masked", "Reveal"])
+@pytest.mark.parametrize("step", ["Masked", "Reveal"])
 def test_sites_that_fall_silent(step: str) -> None:
     net = leaving(MEMBERS, {"c": (step,)}, timeout=0.8, silent=True)
     ends: Any = None
@@ -374,6 +374,8 @@ def test_a_checked_sum_survives_drop_outs() -> None:
 @pytest.mark.parametrize(
     ("kind", "change", "counted"),
     [
+        ("Keys", lambda m: dropouts.Keys(m.box, m.mask[:-1], b""), False),
+        ("Keys", lambda m: dropouts.Keys(m.box, m.mask, bytes(600)), False),
         ("Shares", lambda m: dropouts.Shares(m.boxes[:-1]), False),
         ("Masked", lambda m: type(m)(m.what, m.bits, m.n, m.model, m.bound, m.words[:-1].copy(), m.tags), False),
         ("Reveal", lambda m: dropouts.Reveal(m.shares[:-1]), True),

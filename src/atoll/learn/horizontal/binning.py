@@ -14,7 +14,7 @@ import numpy as np
 
 from atoll.core.errors import InputError
 from atoll.learn.horizontal.order import extremes, quantiles
-from atoll.learn.horizontal.rows import F64, I64, Rows, agree
+from atoll.learn.horizontal.rows import F64, I64, Rows, agree, check_sizes
 from atoll.protocols.secure_sum.totals import Totals
 
 STEP = "binning"
@@ -76,8 +76,7 @@ async def fit(totals: Totals, X: Rows, params: BinningParams) -> tuple[ColumnCut
         InputError: a value is infinite, or no site has a row.
     """
     for name, column in zip(X.names, X.values.T, strict=True):
-        if np.isinf(column).any():
-            raise InputError("it holds an infinite value", step=STEP, column=name, cure="Make it missing.")
+        check_sizes(name, column, step=STEP)
     totals, _ = await agree(totals, params, X.names, len(X.values), step=STEP)
     known = [column[~np.isnan(column)] for column in X.values.T]
     ends = np.stack(await extremes(totals, known, what=f"{STEP}: ends"), axis=1)

@@ -28,7 +28,7 @@ from atoll.core.offload import offload
 from atoll.learn.horizontal.inference import Coefficients, back
 from atoll.learn.horizontal.newton import Point, descend
 from atoll.learn.horizontal.order import distinct
-from atoll.learn.horizontal.rows import F64, I64, LARGEST, Missing, Rows, agree, same, settle
+from atoll.learn.horizontal.rows import F64, I64, LARGEST, Missing, Rows, agree, blocks, same, settle
 from atoll.learn.horizontal.scale import scale
 from atoll.learn.horizontal.solve import system
 from atoll.learn.horizontal.survival import check_people, check_unit, round_up
@@ -37,6 +37,7 @@ from atoll.protocols.secure_sum.totals import Totals
 STEP = "Cox regression"
 
 _MOST_EVENTS = 5_000_000  # each takes memory at every site
+_BLOCK = 4096  # rows whose products of columns are in memory at a time
 
 
 class CoxParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,15 +140,21 @@ async def fit(totals: Totals, X: Rows, time: F64, event: F64, params: CoxParams)
     await _check_groups(totals, until, deaths, params)
     frame = await scale(totals, X.values, rows, step=STEP)
     people = _People(frame.apply(X.values), until, event, deaths.astype(np.float64), params.ties)
-    start = np.zeros(len(X.names))
-    null = (await _evaluate(totals, people, start)).value
-    g, point = await descend(lambda g: _evaluate(totals, people, g), start, X.names, most=params.steps, step=STEP)
+    values: list[float] = []
+
+    async def evaluate(g: F64) -> Point:
+        found = await _evaluate(totals, people, g)
+        values.append(found.value)
+        return found
+
+    g, point = await descend(evaluate, np.zeros(len(X.names)), X.names, most=params.steps, step=STEP)
     T = back(frame, False)
     covariance = T @ system(point.hessian, X.names, step=STEP).inverse() @ T.T
-    hazard = np.cumsum(people.deaths / point.rest) * math.exp(-float(frame.centre / frame.unit @ g))
-    values, covariance, hazard = await same(totals, T @ g, covariance, hazard, step=STEP)
-    coefficients = Coefficients(X.names, values, covariance)
-    return CoxModel(coefficients, rows, int(deaths.sum()), -point.value, -null, times, hazard)
+    with np.errstate(over="ignore"):  # far from zero a person whose columns are all 0 may be beyond all sizes
+        hazard = np.cumsum(people.deaths / point.rest) * np.exp(-(frame.centre / frame.unit @ g))
+    beta, covariance, hazard = await same(totals, T @ g, covariance, hazard, step=STEP)
+    coefficients = Coefficients(X.names, beta, covariance)
+    return CoxModel(coefficients, rows, int(deaths.sum()), -point.value, -values[0], times, hazard)
 
 
 async def _check_groups(totals: Totals, until: I64, deaths: I64, params: CoxParams) -> None:
@@ -183,17 +190,21 @@ async def _evaluate(totals: Totals, people: _People, g: F64) -> Point:
 
 def _sums(people: _People, g: F64) -> F64:
     """Sums over those at risk by time, over those with an event by tied time, and of their columns, (p,); flat."""
-    Z, m, p = people.Z, people.deaths.size, g.size
-    known = people.until >= 0
+    m, p = people.deaths.size, g.size
+    leaving, dying, columns = *np.zeros((2, m, 1 + p + p * (p + 1) // 2)), np.zeros(p)
+    upper = np.triu_indices(p)
     with np.errstate(over="ignore", invalid="ignore"):
-        w = np.exp(Z[known] @ g)
-        Z, until, event = Z[known], people.until[known], people.event[known]
-        upper = np.triu_indices(p)
-        features = [w, *(w * z for z in Z.T), *(w * Z[:, a] * Z[:, b] for a, b in zip(*upper, strict=True))]
-        leaving = np.array([np.bincount(until, one, m) for one in features]).T
+        for block in blocks(len(people.Z), _BLOCK):
+            known = people.until[block] >= 0
+            Z, until, event = (one[block][known] for one in (people.Z, people.until, people.event))
+            w = np.exp(Z @ g)
+            squares = (w * Z[:, a] * Z[:, b] for a, b in zip(*upper, strict=True))
+            for at, one in enumerate([w, *(w * z for z in Z.T), *squares]):
+                leaving[:, at] += np.bincount(until, one, m)
+                dying[:, at] += np.bincount(until, one * event, m)
+            columns += event @ Z
         at_risk = np.cumsum(leaving[::-1], axis=0)[::-1]
-        dying = np.array([np.bincount(until, one * event, m) for one in features]).T
-    return np.concatenate([at_risk.ravel(), dying[people.tied].ravel(), event @ Z])
+    return np.concatenate([at_risk.ravel(), dying[people.tied].ravel(), columns])
 
 
 def _likelihood(at_risk: F64, dying: F64, total: F64, people: _People, g: F64) -> Point:

@@ -14,7 +14,7 @@ import numpy as np
 
 from atoll.core.errors import InputError
 from atoll.learn.horizontal.order import extremes, quantiles
-from atoll.learn.horizontal.rows import F64, I64, Bool, Rows, agree, blocks, same
+from atoll.learn.horizontal.rows import F64, I64, Bool, Rows, agree, blocks, check_sizes, same
 from atoll.learn.horizontal.scale import scale
 from atoll.protocols.secure_sum.totals import Totals
 
@@ -68,7 +68,8 @@ async def fit(totals: Totals, X: Rows, params: DescribeParams) -> Description:
     Raises:
         InputError: a value is infinite, or no site has a row.
     """
-    _check_finite(X)
+    for name, column in zip(X.names, X.values.T, strict=True):
+        check_sizes(name, column, step=STEP)
     totals, rows = await agree(totals, params, X.names, len(X.values), step=STEP)
     there = ~np.isnan(X.values)
     count = await totals.total(there.sum(axis=0).astype(np.float64), what=f"{STEP}: values that are there")
@@ -96,13 +97,6 @@ async def _shape(totals: Totals, z: F64, count: F64, flat: Bool) -> tuple[F64, F
     powers = (await totals.total(powers.ravel(), what=f"{STEP}: third and fourth powers")).reshape(powers.shape)
     m2, m3, m4 = np.where(flat, np.nan, powers / np.maximum(count, 1.0))
     return m3 / m2**1.5, m4 / m2**2 - 3
-
-
-def _check_finite(X: Rows) -> None:
-    for name, infinite in zip(X.names, np.isinf(X.values).T, strict=True):
-        if infinite.any():
-            cure = "Replace infinite values, or leave them empty so that they count as missing."
-            raise InputError("it holds an infinite value", step=STEP, column=name, cure=cure)
 
 
 async def histogram(

@@ -208,10 +208,11 @@ async def _first(totals: Totals, data: _Data, mean: float, names: tuple[str, ...
     family, link = data.params.parts
 
     def per_block(block: slice, Z: F64) -> tuple[F64, F64, F64]:
-        eta = link.start(family.start(data.y[block], mean))
-        mu, slope = link.inverse(eta), link.slope(eta)
-        w = data.weight[block] * slope * slope / family.variance(mu)
-        return w, w * (eta - data.offset[block] + (data.y[block] - mu) / slope), np.zeros(2)
+        with np.errstate(all="ignore"):  # labels without a mean are noticed, and refused
+            eta = link.start(family.start(data.y[block], mean))
+            mu, slope = link.inverse(eta), link.slope(eta)
+            w = data.weight[block] * slope * slope / family.variance(mu)
+            return w, w * (eta - data.offset[block] + (data.y[block] - mu) / slope), np.zeros(2)
 
     point = await _add(totals, data, len(names), per_block)
     if not math.isfinite(point.value):

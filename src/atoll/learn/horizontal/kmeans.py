@@ -106,7 +106,7 @@ async def fit(totals: Totals, X: Rows, params: KMeansParams, *, rng: Rng) -> KMe
         raise InputError(f"a start does not have {len(X.names)} values", step=STEP, cure="Give one for each column.")
     frame = await scale(totals, X.values, rows, step=STEP)
     # one unit for all columns, so that distances keep their meaning
-    unit = 2.0 ** int(np.frexp(np.max(frame.unit, initial=np.finfo(np.float64).tiny))[1])
+    unit = 2.0 ** int(np.frexp(frame.spread.max() or 1.0)[1])
     values = (X.values - frame.centre) / unit
     if params.start:
         centres = (np.array(params.start, np.float64) - frame.centre) / unit

@@ -65,7 +65,7 @@ class LinearModel:
     @property
     def r_squared(self) -> float:
         """Share of the label's variation that is explained."""
-        return 1 - self.rss / self.tss
+        return 1 - self.rss / self.tss if self.tss else math.nan
 
     @property
     def sigma(self) -> float:
@@ -74,7 +74,9 @@ class LinearModel:
 
     @property
     def log_likelihood(self) -> float:
-        """Log-likelihood at the maximum-likelihood variance."""
+        """Log-likelihood at the maximum-likelihood variance; infinite without residuals."""
+        if not self.rss:
+            return math.inf
         return -self.rows / 2 * (math.log(2 * math.pi * self.rss / self.rows) + 1)
 
     @property
@@ -84,8 +86,10 @@ class LinearModel:
 
     @property
     def f_test(self) -> tuple[float, float]:
-        """F and its p value of the hypothesis that all slopes are 0."""
+        """F and its p value of the hypothesis that all slopes are 0; NaN without residuals."""
         p = len(self.coefficients.slopes)
+        if not self.rss:
+            return math.nan, math.nan
         f = (self.tss - self.rss) / p / (self.rss / self.df)
         return f, f_tail(f, p, self.df)
 

@@ -40,7 +40,7 @@ class MeansParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InputError("parameter smallest must be 2 or more", step=STEP, cure="Change it.")
 
 
-class Test(NamedTuple):
+class Comparison(NamedTuple):
     """A statistic with its degrees of freedom and p value."""
 
     statistic: float
@@ -64,7 +64,7 @@ class GroupMeans:
     mean: F64
     variance: F64
 
-    def t_test(self, *, equal_variances: bool = False) -> Test:
+    def t_test(self, *, equal_variances: bool = False) -> Comparison:
         """Compare two groups, by Welch's test, or by Student's if variances are held to be equal.
 
         Raises:
@@ -83,11 +83,11 @@ class GroupMeans:
             error = float(parts.sum())
             df = error**2 / float((parts**2 / (n - 1)).sum()) if error else math.nan
         if error == 0:
-            return Test(math.nan, (df,), math.nan)
+            return Comparison(math.nan, (df,), math.nan)
         t = float(self.mean[0] - self.mean[1]) / math.sqrt(error)
-        return Test(t, (df,), float(tails.t_two_sided(np.array(t), df)))
+        return Comparison(t, (df,), float(tails.t_two_sided(np.array(t), df)))
 
-    def anova(self) -> Test:
+    def anova(self) -> Comparison:
         """Compare all groups by one-way analysis of variance.
 
         Raises:
@@ -102,7 +102,7 @@ class GroupMeans:
         between = float(self.count @ (self.mean - grand) ** 2) / (k - 1)
         within = float((self.count - 1) @ self.variance) / (n - k)
         f = between / within if within else math.nan
-        return Test(f, (k - 1.0, n - k), tails.f_tail(f, k - 1, n - k))
+        return Comparison(f, (k - 1.0, n - k), tails.f_tail(f, k - 1, n - k))
 
 
 async def fit(totals: Totals, values: F64, group: Column, params: MeansParams) -> GroupMeans:

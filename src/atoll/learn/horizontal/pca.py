@@ -1,8 +1,9 @@
 """Principal components over sites: from the exact covariance, or by subspace iteration for wide data.
 
 What is revealed: the number of rows, means, spreads and the size of the columns; then all covariances, or for wide data
-the products of the covariance with a basis that all sites know.  With no more rows than columns the covariance would
-show the rows up to a rotation, so a full covariance is refused then.
+the products of the covariance with bases that all sites know.  With no more rows than columns the covariance would
+show the rows up to a rotation, so a full covariance is refused then; rounds times directions beyond the number of rows
+would show it too.
 
 Source:
     Halko, Martinsson and Tropp, Finding structure with randomness, SIAM Review 2011, algorithm 4.4, on the covariance.
@@ -104,9 +105,9 @@ async def fit(totals: Totals, X: Rows, params: PcaParams) -> PcaModel:
         what = f"{rows:,} rows and {p:,} columns do not give {params.components} components"
         raise InputError(what, step=STEP, cure="Ask for fewer, leave columns out, or take the randomised solver.")
     frame = await scale(totals, X.values, rows, step=STEP)
-    unit = frame.unit if params.standardise else np.full(p, frame.unit.max())
     if not (frame.spread > 0).any():
         raise InputError("all columns are constant", step=STEP, cure="Take others.")
+    unit = frame.unit if params.standardise else np.full(p, frame.spread.max())
     frame = Scale(frame.mean, frame.mean, unit, frame.exponent)  # spread 1 for each column, or one unit for all
     variance = float(((await _diagonal(totals, X.values, frame)) / (rows - 1)).sum())
     find = _randomised if wide else _exact

@@ -16,7 +16,7 @@ from atoll.core.errors import InputError
 from atoll.data.columns import Column, Columns
 from atoll.learn.horizontal.categories import categories, codes
 from atoll.learn.horizontal.order import extremes, quantiles
-from atoll.learn.horizontal.rows import F64, Rows, agree, same
+from atoll.learn.horizontal.rows import F64, Rows, agree, check_sizes, same
 from atoll.learn.horizontal.scale import scale
 from atoll.protocols.secure_sum.totals import Totals
 
@@ -124,11 +124,11 @@ async def fit(totals: Totals, table: Columns, params: RecipeParams) -> Recipe:
 
 async def _numbers(totals: Totals, columns: Sequence[Column], params: RecipeParams) -> tuple[NumberRecipe, ...]:
     values = np.stack([np.asarray(column.values, np.float64) for column in columns], axis=1)
+    for column in columns:
+        check_sizes(column.name, column.values, step=STEP)
     known = [column[~np.isnan(column)] for column in values.T]
     counts = await totals.total(np.array([float(k.size) for k in known]), what=f"{STEP}: values that are there")
-    for column, one, count in zip(columns, known, counts, strict=True):
-        if np.isinf(one).any():
-            raise InputError("it holds an infinite value", step=STEP, column=column.name, cure="Make it missing.")
+    for column, count in zip(columns, counts, strict=True):
         if not count:
             raise InputError("no site has a value", step=STEP, column=column.name, cure="Leave it out.")
     size = len(columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -55,6 +56,25 @@ class Rows:
         return Rows(self.names, self.values[keep])
 
 
+def check_sizes(name: str, values: F64, *, step: str) -> None:
+    """Refuse infinite values, and a column whose squares would leave the range of float64.
+
+    Args:
+        name: the column's name.
+        values: (n,) its values at this site; NaN is left out.
+        step: the model's name.
+
+    Raises:
+        InputError: a value is infinite or at least 2^480, or all are 0 or below 2^-480.
+    """
+    largest = float(np.fmax.reduce(np.abs(values), initial=0.0))
+    if math.isinf(largest):
+        cure = "Replace infinite values, or leave them empty so that they count as missing."
+        raise InputError("it holds an infinite value", step=step, column=name, cure=cure)
+    if largest >= 2.0**480 or 0 < largest < 2.0**-480:
+        raise InputError("its values are too large or too small", step=step, column=name, cure="Take another unit.")
+
+
 def settle(X: Rows, y: F64 | None, missing: Missing, *, step: str, label: str = "label") -> tuple[Rows, F64]:
     """Check one site's values and settle the missing ones, before anything is sent.
 
@@ -69,7 +89,8 @@ def settle(X: Rows, y: F64 | None, missing: Missing, *, step: str, label: str = 
         The rows that are left, and their labels (zeros without a label).
 
     Raises:
-        InputError: a value is infinite, a value is missing and must not be, or there are more labels than rows.
+        InputError: a value is infinite or of an impossible size, one is missing and must not be, or rows and labels
+            differ in number.
     """
     n = len(X.values)
     target = np.zeros(n) if y is None else np.asarray(y, np.float64)
@@ -77,9 +98,7 @@ def settle(X: Rows, y: F64 | None, missing: Missing, *, step: str, label: str = 
         raise InputError(f"{n:,} rows have labels of shape {target.shape}", step=step, column=label)
     keep = np.ones(n, np.bool_)
     for name, column in [*zip(X.names, X.values.T, strict=True), (label, target)]:
-        if np.isinf(column).any():
-            cure = "Replace infinite values, or leave them empty so that they count as missing."
-            raise InputError("it holds an infinite value", step=step, column=name, cure=cure)
+        check_sizes(name, column, step=step)
         lost = np.isnan(column)
         if missing == "refuse" and lost.any():
             raise InputError(
@@ -141,9 +160,11 @@ async def agree(
         Totals that end with an error when a site leaves, and the rows of all sites.
 
     Raises:
-        InputError: sites differ in columns or parameters, or no site has any row.
+        InputError: sites differ in columns or parameters, there is no column, or no site has any row.
         ProtocolError: a site has left.
     """
+    if not names:
+        raise InputError("there is no column", step=step, cure="Name at least one.")
     steady = Steady(totals, totals.sites)
     text = msgspec.json.encode([step, names, params])
     digest = float(int.from_bytes(hashlib.sha256(text).digest()[:5], "big"))
@@ -154,7 +175,7 @@ async def agree(
             step=step,
             cure="Give every site the same columns in the same order, and the same parameters.",
         )
-    if rows == 0:
+    if rows < 1:
         raise InputError("no site has a row", step=step, cure="Look at the filters and at `missing`.")
     return steady, int(rows)
 

@@ -74,7 +74,7 @@ class Curve:
 
     @property
     def standard_errors(self) -> F64:
-        """(m,) of the survival, by Greenwood's formula; 0 where nobody is left, as statsmodels has it."""
+        """(m,) of the survival, by Greenwood's formula; NaN where nobody is left."""
         left = self.at_risk - self.events
         parts = self.events / (self.at_risk * np.maximum(left, 1))
         return np.where(left > 0, self.survival * np.sqrt(np.cumsum(parts)), math.nan)
@@ -142,13 +142,13 @@ async def fit(
         code = codes(column, names)
         time, event, code = time[code >= 0], event[code >= 0], code[code >= 0]
     stops, _ = await distinct(totals, time[event == 1], most=params.most, what=f"{STEP}: times of events")
+    if not stops.size:
+        raise InputError("no site has an event", step=STEP, column="event", cure="Look at the filters.")
     m, k = len(stops), len(names)
     until = np.searchsorted(stops, time, side="right") - 1
     cell, event = (code * m + until)[until >= 0], event[until >= 0]
     counts = np.stack([np.bincount(cell, minlength=k * m), np.bincount(cell, event, minlength=k * m)])
     flat = await totals.total(counts.astype(np.float64).ravel(), what=f"{STEP}: departures and events by time")
-    if not m:
-        raise InputError("no site has an event", step=STEP, column="event", cure="Look at the filters.")
     leave, events = flat.reshape(2, k, m)
     at_risk = np.cumsum(leave[:, ::-1], axis=1)[:, ::-1]
     curves = []

@@ -21,7 +21,7 @@ from atoll.node.steps.train import Train, TrainStep
 if TYPE_CHECKING:
     from atoll.node.job import Job
 
-__all__ = ["STEPS", "AnyParams", "Step", "Work", "asks", "build", "check_order"]
+__all__ = ["STEPS", "AnyParams", "Compare", "Step", "Work", "asks", "build", "check_order"]
 
 AnyParams = Align | Split | Bin | Train | Evaluate | Predict | Ask | Compare | Describe | Fit
 
@@ -42,7 +42,7 @@ STEPS: Mapping[type, type[Step[Any]]] = {
 
 def build(job: Job) -> tuple[Step[Any], ...]:
     """Make the steps of a job, in order."""
-    return tuple(STEPS[type(params)](params, len(job.partners)) for params in job.steps)
+    return tuple(STEPS[type(params)](params, len(job.partners), job.topology) for params in job.steps)
 
 
 def asks(job: Job) -> bool:

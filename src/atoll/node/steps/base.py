@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,10 +19,15 @@ from atoll.data.columns import Columns
 from atoll.data.sources import Table
 
 if TYPE_CHECKING:
+    from atoll.node.budgets import Reserved
     from atoll.node.job import Job, Part
     from atoll.node.reruns import Reruns
     from atoll.node.store import Store
+    from atoll.privacy.accountant import Loss
     from atoll.protocols.pairwise_keys import Seal
+
+Topology = Literal["star", "direct", "leader"]
+"""How sites add whose rows must stay the same from one total to the next; see `atoll.protocols.secure_sum.topology`."""
 
 P = TypeVar("P", bound=msgspec.Struct)
 
@@ -40,6 +45,7 @@ class Work:
         earlier: opens what an earlier job left here, by its id or name.
         reruns: what this site remembers of earlier alignments; None where nothing is kept.
         units: of this site's numeric columns, where their owner has said them.
+        budget: the part of the data set's privacy budget that this job has reserved; None where nothing is kept.
         seal: signs and checks keys between partners, which travel through the hub; None where nobody could swap them.
         run: random id that the sites share while this job is tried until it is done; empty where nothing is kept.
         table: this site's rows as read.
@@ -59,6 +65,7 @@ class Work:
     earlier: Callable[[str], Store]
     reruns: Reruns | None = None
     units: Mapping[str, str] = field(default_factory=dict)
+    budget: Reserved | None = None
     seal: Seal | None = None
     run: bytes = b""
     table: Table | None = None
@@ -91,6 +98,7 @@ class Step(ABC, Generic[P]):
     Args:
         params: what the job says about it.
         partners: how many sites the job has beside its hub.
+        topology: how the sites of a horizontal job add.
 
     Attributes:
         hub: the role in the middle of the jobs that it is for.
@@ -107,8 +115,8 @@ class Step(ABC, Generic[P]):
     hub: ClassVar[str] = "label-holder"
     hides_rows: ClassVar[bool] = False
 
-    def __init__(self, params: P, partners: int = 1) -> None:
-        self.params, self.partners = params, partners
+    def __init__(self, params: P, partners: int = 1, topology: Topology = "star") -> None:
+        self.params, self.partners, self.topology = params, partners, topology
 
     def uses(self) -> tuple[Protocol, ...]:
         """The protocols that may send messages while the step runs."""
@@ -117,6 +125,10 @@ class Step(ABC, Generic[P]):
     def says(self, job: Job) -> tuple[str, ...]:
         """Lines that people should read before they approve the job, beside the cards of its protocols."""
         return ()
+
+    def loss(self, job: Job, site: str) -> Loss | None:
+        """What the step can tell about one person in a site's data set; None if no noise bounds it."""
+        return None
 
     def check(self, work: Work) -> None:
         """Refuse, before anything is sent, what cannot work with this site's own data."""

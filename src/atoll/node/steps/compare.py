@@ -25,8 +25,8 @@ from atoll.core.session import Session
 from atoll.data.columns import Column
 from atoll.data.schema import LARGEST, MOST_CATEGORIES, ColumnSchema, Mismatch, Schema, compare
 from atoll.node.coding import OTHER, coded, merged
-from atoll.node.steps.base import Step, Work, present
-from atoll.node.steps.totals import enough, shared, totals
+from atoll.node.steps.base import Step, Topology, Work, present
+from atoll.node.steps.totals import enough, shared, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
@@ -41,9 +41,13 @@ class Compare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     Attributes:
         minimum: fewest rows of all sites together over which a total is opened; a category with fewer rows is put
             together with the next rarest ones, as `(other)`.
+        topology: who adds: `star`, where the aggregator adds masked numbers; `direct`, where all sites add with each
+            other and nobody is in the middle; or `leader`, where a site that is drawn anew for each sum adds masked
+            numbers. In the latter two every site is linked to every other.
     """
 
     minimum: Annotated[int, msgspec.Meta(ge=1)] = 10
+    topology: Topology = "star"
 
 
 class Agreed(msgspec.Struct, frozen=True):
@@ -165,9 +169,7 @@ class CompareStep(Step[Compare]):
 
     def uses(self) -> tuple[Protocol, ...]:
         """The comparison, and the sum."""
-        from atoll.protocols.secure_sum.star import PROTOCOL as SUM
-
-        return (PROTOCOL, SUM)
+        return (PROTOCOL, sum_protocol(self.topology))
 
     def says(self, job: Job) -> tuple[str, ...]:
         """What every site learns."""

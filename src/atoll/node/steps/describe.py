@@ -18,7 +18,7 @@ from atoll.data.scan import nearest
 from atoll.data.schema import ColumnSchema
 from atoll.node.steps.base import Step, Work, present
 from atoll.node.steps.compare import Agreed
-from atoll.node.steps.totals import shared, totals
+from atoll.node.steps.totals import shared, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.learn.horizontal.describe import Description
@@ -88,9 +88,7 @@ class DescribeStep(Step[Describe]):
 
     def uses(self) -> tuple[Protocol, ...]:
         """The sum."""
-        from atoll.protocols.secure_sum.star import PROTOCOL as SUM
-
-        return (SUM,)
+        return (sum_protocol(self.topology),)
 
     def says(self, job: Job) -> tuple[str, ...]:
         """What every site learns."""

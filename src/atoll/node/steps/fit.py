@@ -23,7 +23,7 @@ from atoll.node.steps.compare import Agreed
 from atoll.node.steps.describe import known_columns
 from atoll.node.steps.quality import quality
 from atoll.node.steps.split import TEST, Share, Split, draw
-from atoll.node.steps.totals import enough, shared, totals
+from atoll.node.steps.totals import enough, shared, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
@@ -70,9 +70,7 @@ class FitStep(Step[Fit]):
 
     def uses(self) -> tuple[Protocol, ...]:
         """The sum."""
-        from atoll.protocols.secure_sum.star import PROTOCOL as SUM
-
-        return (SUM,)
+        return (sum_protocol(self.topology),)
 
     @property
     def wants(self) -> Label:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.errors import InputError
+from atoll.core.protocol import Protocol
 from atoll.core.session import Session
-from atoll.node.steps.base import Work
+from atoll.node.steps.base import Topology, Work
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
@@ -71,9 +72,9 @@ async def totals(session: Session, work: Work, step: str) -> AsyncIterator[Total
     """Give a step the job's secure sum, and note in the site's report what it told.
 
     Args:
-        session: the running session; the step uses `sum-star`.
+        session: the running session.
         work: this site's side.
-        step: the step's name.
+        step: the step's name; it uses `sum_protocol`.
     """
     sums = work.state.get("sums")
     if sums is None:
@@ -91,24 +92,37 @@ async def totals(session: Session, work: Work, step: str) -> AsyncIterator[Total
 
 
 async def _join(session: Session, work: Work) -> Sums:
-    from atoll.protocols.secure_sum import star
+    """Come to keys with the other sites."""
+    from atoll.protocols.secure_sum import star, topology
     from atoll.protocols.secure_sum.sums import Sums
 
-    adds = bool(work.job.sites[work.job.hub].data)
+    job, rng = work.job, work.rng.spawn()
     peers = {name: channel.sub("sums") for name, channel in session.peers.items()}
-    context = (work.job.name, work.job.digest().hex())
+    context = (job.name, job.digest().hex())
+    if job.sites[job.hub].data:
+        return await topology.join(
+            job.topology,
+            peers,
+            site=work.site,
+            sites=sorted(job.sites),
+            hub=job.hub,
+            rng=rng,
+            seal=work.seal,
+            context=context,
+        )
     if work.labels:
-        return Sums(await star.hub(peers, adds=adds, checked=not adds, context=context), work.rng.spawn())
-    member = await star.member(
-        peers[work.job.hub],
-        work.job.partners,
-        rng=work.rng.spawn(),
-        seal=work.seal,
-        adds=adds,
-        checked=not adds,
-        context=context,
+        return Sums(await star.hub(peers, adds=False, checked=True, context=context), rng)
+    hub, members = peers[job.hub], job.partners
+    return Sums(
+        await star.member(hub, members, rng=rng, seal=work.seal, adds=False, checked=True, context=context), rng
     )
-    return Sums(member, work.rng.spawn())
+
+
+def sum_protocol(topology: Topology) -> Protocol:
+    """Return what adds over the sites."""
+    from atoll.protocols.secure_sum.topology import protocol_of
+
+    return protocol_of(topology)
 
 
 def shared(job: Job) -> str:

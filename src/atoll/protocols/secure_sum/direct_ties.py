@@ -7,9 +7,7 @@ One of two sites, the first in the alphabet                The other
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from atoll.core.channel import Channel
 from atoll.core.errors import ProtocolError
@@ -18,6 +16,7 @@ from atoll.crypto.random import Rng
 from atoll.protocols.secure_sum.question import Question, question_of
 from atoll.protocols.secure_sum.star import differ
 from atoll.protocols.secure_sum.ties import COMMON, Ties
+from atoll.protocols.secure_sum.together import together
 
 PAIR = 16
 """Bytes of a pair's key."""
@@ -66,18 +65,8 @@ async def tie_directly(peers: Mapping[str, Channel], *, rng: Rng) -> Ties:
             raise ProtocolError(f"{name} sent a key of {len(sent.key)} and a secret of {len(sent.common)} bytes")
         keys[name], common = sent.key, sent.common or common
 
-    await together(agree(name, peer) for name, peer in peers.items())
+    await together(*(agree(name, peer) for name, peer in peers.items()))
     return Ties(me, names, keys, common)
-
-
-async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do several things at once; the first error ends them all."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def part(question: Question, bound: bytes, words: U64) -> Part:

@@ -269,7 +269,7 @@ class Hub:
         record: Callable[[Question, tuple[str, ...]], None] = lambda question, sites: None,
     ) -> Words | None:
         self.number += 1
-        offers = await self._collect(self.reachable, lambda name: self.peers[name].recv(Keys), "before keys")
+        offers = await self._collect(self.reachable, self._keys, "before keys")
         if not any(offer.box for offer in offers.values()):
             return None
         lines = [(name, offer.box, offer.mask, offer.signature) for name, offer in sorted(offers.items())]
@@ -288,6 +288,13 @@ class Hub:
         await self._tell_total(summed)  # (6)
         record(summed.question, self.sites)
         return summed.total
+
+    async def _keys(self, name: str) -> Keys:
+        keys = await self.peers[name].recv(Keys)
+        sizes = {len(keys.box), len(keys.mask)}
+        if sizes not in ({KEY}, {0}) or len(keys.signature) > round_keys.SIGNATURE_LIMIT:
+            raise ProtocolError(f"{name} sent keys or a signature of another size")
+        return keys
 
     async def _pass_shares(self, roster: Roster) -> tuple[str, ...]:
         near = {name: self.rules.near(name, roster) for name in roster.names}

@@ -35,6 +35,7 @@ from atoll.protocols.secure_sum.direct_ties import PairKey, Part, part, receive,
 from atoll.protocols.secure_sum.question import Question
 from atoll.protocols.secure_sum.star import covered
 from atoll.protocols.secure_sum.ties import Ties, derived
+from atoll.protocols.secure_sum.together import together
 
 SEED = 32
 """Bytes of a seed."""
@@ -225,13 +226,9 @@ class Turn:
             return
         for step in range(2 * (s - 1)):
             out, into = places[(at - step) % s], places[(at - step - 1) % s]
-            sending = asyncio.ensure_future(after.send(part(question, self.bound, y[out].copy())))
-            try:
-                async with asyncio.timeout(self.ring.patience):
-                    got = await receive(before, self.ring.site, question, self.bound, into.stop - into.start)
-                    await sending
-            finally:
-                sending.cancel()
+            receiving = receive(before, self.ring.site, question, self.bound, into.stop - into.start)
+            async with asyncio.timeout(self.ring.patience):
+                _, got = await together(after.send(part(question, self.bound, y[out].copy())), receiving)
             if step < s - 1:
                 question.ring.add(y[into], got.words)  # (3)
             else:

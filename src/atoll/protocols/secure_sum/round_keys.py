@@ -78,6 +78,7 @@ class RoundKeys:
     def __init__(self, me: str, rng: Rng) -> None:
         self.me, self.seed, self.secret = me, rng.u8(KEY), rng.u8(KEY)
         self._boxes = X25519PrivateKey.from_private_bytes(rng.bytes(KEY))
+        self._pairs: dict[tuple[str, bytes], bytes] = {}
 
     def __repr__(self) -> str:
         return f"RoundKeys({self.me})"
@@ -106,8 +107,11 @@ class RoundKeys:
         return np.frombuffer(shares, np.uint8)
 
     def _cipher(self, other: str, sender: str, receiver: str, roster: Roster) -> AESGCM:
-        info = context_hash(("box", sender, receiver, roster.bound.hex()))
-        return AESGCM(_agreed(self._boxes, other, roster.lines[other][1], info))
+        pair = (other, roster.bound)  # a box goes each way
+        if pair not in self._pairs:
+            self._pairs[pair] = _agreed(self._boxes, other, roster.lines[other][1], b"box" + roster.bound)
+        direction = sender.encode() + b"\0" + receiver.encode()  # names hold no control characters
+        return AESGCM(derived(self._pairs[pair], "box", direction, KEY))
 
 
 def own_masks(seeds: Sequence[NDArray[np.uint8]], roster: Roster, purpose: str, *, negative: bool = False) -> Masks:
@@ -132,8 +136,7 @@ def pair_masks(
         ProtocolError: A neighbour's key has small order.
     """
     private = X25519PrivateKey.from_private_bytes(secret.tobytes())
-    info = context_hash(("mask", roster.bound.hex()))
-    pairs = [_agreed(private, other, roster.lines[other][2], info) for other in others]
+    pairs = [_agreed(private, other, roster.lines[other][2], b"mask" + roster.bound) for other in others]
     signs = [other < me for other in others]
     return [Masks([derived(pair, f"pair/{purpose}", roster.bound) for pair in pairs], signs) for purpose in purposes]
 

@@ -14,8 +14,7 @@ PRG is AES in counter mode under a key derived for this sum alone.  In a checked
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +34,9 @@ from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import ties
 from atoll.protocols.secure_sum.question import PIECE, Question, question_of
 from atoll.protocols.secure_sum.ties import Box, Sealed, Ties, derived
+from atoll.protocols.secure_sum.together import together
 
-LARGEST = 1 << 31
+LARGEST = 1 << 28
 """Most bytes of one vector that a hub takes."""
 
 Words = NDArray[np.uint64]
@@ -102,15 +102,11 @@ class Member:
         """
         self.number += 1
         bound = question.bound(self.context, self.sites, self.number)
-        sending = asyncio.ensure_future(self._send(question, bound, x))
-        try:
-            total, tags = await self._receive(question)
-            await sending
-        finally:
-            sending.cancel()
+        _, received = await together(self._send(question, bound, x), self._receive(question))
+        total: Words = received[0]
         if self.checked:
             found = await offload(sum_tags.evaluate, total, question.bits, question.n, self._alpha(bound))
-            if found != sum_tags.opened(tags):
+            if found != sum_tags.opened(received[1]):
                 raise ProtocolError(
                     f"{self.hub.peer} passed on a sum that is not that of the sites: {question.what!r}",
                     cure="The aggregator changed the sum, or a site sent tags that do not fit; do not use the result.",
@@ -208,22 +204,19 @@ class Hub:
             return None
         keep(question)
         total = np.zeros(question.words, np.uint64) if x is None else x.copy()
-        telling: Awaitable[None] | None = None
-        last = len(question.pieces)
         for number, place in enumerate(question.pieces, 1):
-            if number > 1:
-                pieces = await self._gather()
-                self._agreed(pieces, question)
-            tags = np.zeros(sum_tags.WORDS if self.checked and number == last else 0, np.uint64)
+            last = number == len(question.pieces)
+            tags = np.zeros(sum_tags.WORDS if self.checked and last else 0, np.uint64)
             _same_sizes(pieces, place.stop - place.start, tags.size)
             for piece in pieces.values():
                 await offload(question.ring.add, total[place], piece.words)  # (4)
                 _WIDE.add(tags, piece.tags)
-            if telling:
+            telling = Group(self.peers).broadcast(Total(total[place], tags))
+            if last:
                 await telling
-            telling = asyncio.ensure_future(Group(self.peers).broadcast(Total(total[place], tags)))
-        if telling:
-            await telling
+            else:
+                _, pieces = await together(telling, self._gather())
+                self._agreed(pieces, question)
         return total
 
     async def _gather(self) -> dict[str, Masked]:

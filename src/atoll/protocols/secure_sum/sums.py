@@ -90,6 +90,8 @@ class Sums:
     ) -> F64:
         """Return the weighted mean of all sites' vectors, for networks: quantised, the weight inside the masked vector.
 
+        Beside the mean all sites learn the sum of the weights.
+
         Args:
             values: (n,) float64 or float32, finite, the same n at every site; cut off at ±clip.
             weight: This site's weight as a part of the largest that a site may have, above 0 and up to 1.

@@ -153,8 +153,6 @@ async def _start(
         raise InputError("a label is missing or infinite", step=STEP, column="label", cure=cure)
     if binary and not np.isin(y, (0, 1)).all():
         raise InputError("a label is neither 0 nor 1", step=STEP, column="label", cure="Code it so, or use squared.")
-    if not len(table):
-        raise InputError("there is no column", step=STEP, cure="Name at least one.")
     kinds = tuple(f"{column.kind}: {column.name}" for column in table)
     totals, rows = await agree(totals, params, kinds, table.rows, step=STEP)
     unit = 1.0 if binary else await _unit(totals, y)
