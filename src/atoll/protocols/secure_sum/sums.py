@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from atoll.protocols.secure_sum.question import WHAT_LIMIT, Question
 
 F64 = NDArray[np.float64]
 Words = NDArray[np.uint64]
+Reals = NDArray[Any]  # float32 or float64
 
 
 class Carrier(Protocol):
@@ -72,7 +73,7 @@ class Sums:
 
     async def total(self, values: F64, *, what: str) -> F64:
         """Return the sum of all sites' values, added without error and rounded once; see `totals.Totals`."""
-        values = self._checked(values, what)
+        values = self._checked(np.asarray(values, np.float64), what)
         most = fixed_point.largest_of(len(self.sites))
         if values.size and float(np.abs(values).max()) >= most:
             raise InputError(
@@ -86,7 +87,7 @@ class Sums:
         return await offload(fixed_point.decode, words)
 
     async def mean(
-        self, values: F64, *, weight: float, clip: float, what: str, bits: int = 32, model: bytes = b""
+        self, values: Reals, *, weight: float, clip: float, what: str, bits: int = 32, model: bytes = b""
     ) -> F64:
         """Return the weighted mean of all sites' vectors, for networks: quantised, the weight inside the masked vector.
 
@@ -108,26 +109,24 @@ class Sums:
         if not 0 < weight <= 1:
             raise InputError(f"the weight of {what} is {weight}, not above 0 and up to 1", site=self.site)
         quantiser = Quantiser(clip, len(self.sites), bits, stochastic=True)
-        y = np.empty(values.size + 1)
-        np.multiply(np.clip(values, -clip, clip), weight, out=y[:-1])
-        y[-1] = weight * clip
-        question = Question(what[:WHAT_LIMIT], bits, y.size, model)
-        words = await self._add(question, await offload(quantiser.encode, y, self.rng))
-        sums = await offload(quantiser.decode, words, y.size)
+        question = Question(what[:WHAT_LIMIT], bits, values.size + 1, model)
+        mine = await offload(quantiser.encode, values, self.rng, weight=weight)
+        sums = await offload(quantiser.decode, await self._add(question, mine), values.size + 1)
         if sums[-1] <= 0:
             raise InputError(f"the weights of {what} add up to nothing", cure="Give weights more than a step apart.")
-        return np.asarray(sums[:-1] * (clip / sums[-1]))
+        mean = sums[:-1]
+        mean *= clip / sums[-1]
+        return mean
 
     async def finish(self) -> None:
         """Say that no sum will follow, where an aggregator waits for one."""
         await self.carrier.finish()
 
-    def _checked(self, values: F64, what: str) -> F64:
-        values = np.ascontiguousarray(values, np.float64)
-        if values.ndim != 1:
-            raise ValueError(f"a sum takes a vector, got an array of shape {values.shape}")
-        bad = values.size - int(np.isfinite(values).sum())
-        if bad:
+    def _checked(self, values: Reals, what: str) -> Reals:
+        if values.ndim != 1 or values.dtype not in (np.float64, np.float32):
+            raise ValueError(f"a sum takes a vector of floats, got {values.dtype} of shape {values.shape}")
+        values = np.ascontiguousarray(values)
+        if bad := fixed_point.not_finite(values):
             raise InputError(
                 f"{what} holds values that are not finite",
                 site=self.site,
