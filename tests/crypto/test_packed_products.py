@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atoll.crypto import homomorphic as he
-from atoll.crypto import matrix_tiles, slot_products
+from atoll.crypto import matrix_tiles, slot_products, word_matrix
 from atoll.crypto.homomorphic import ELEMENTS, MATRICES, SLOTS
 from atoll.testing import seeded_rng
 
@@ -93,6 +93,14 @@ def test_plans_cover_every_term_once_within_their_limits(m: int, k: int, n: int)
     for parts in seen.values():
         assert [parts[0].start, *(part.stop for part in parts)] == [*(part.start for part in parts), k]
     assert sorted(seen)[0] == 0
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(64, 64, 64), (1, 1 << 18, 1), (70, 1025, 33), (3, 513, 200)])
+def test_large_products_of_words(m: int, k: int, n: int) -> None:
+    a, b = drawn((m, k), 1), drawn((k, n), 2)
+    for place, word in enumerate((1 << 21, 1 << 43, (1 << 21) - 1, (1 << 64) - (1 << 21), (1 << 63) - 1)):
+        a[:, place], b[place] = word, word  # digits at their ends
+    assert np.array_equal(word_matrix.product(a, b), a @ b)
 
 
 def test_known_answers(slots: Keys, matrices: Keys) -> None:

@@ -13,7 +13,7 @@ Source: the packing is that of Huang, Lu, Hong and Ding, "Cheetah", USENIX Secur
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from atoll.crypto import homomorphic as he
 from atoll.crypto.homomorphic import MATRICES, Bytes, Public, Secret
 from atoll.crypto.jit import njit
+from atoll.crypto.one_thread import one_thread
 from atoll.crypto.prime_transform import BLOCK, forward, reduced, split, tables, times
 from atoll.crypto.random import Rng
 
@@ -30,7 +31,7 @@ U64 = NDArray[np.uint64]
 MODULUS = 1 << 64
 MOST_REQUESTS = 512
 """Ciphertexts of B that are worked on together; more than 2,048 would not stay exact in double precision."""
-MOST_TERMS = 1 << 13
+MOST_TERMS = 1 << 15
 """Rows of B times m₀: the noise of so many terms is provided for."""
 ANSWERS = 256
 """Answers for which products are collected before they are blinded."""
@@ -73,48 +74,47 @@ class Tile:
         return MATRICES.N // self.width
 
     @property
+    def most(self) -> int:
+        """Rows of B that one product of this packing may have."""
+        return min(MOST_REQUESTS * self.terms, MOST_TERMS // self.rows)
+
+    @property
     def cost(self) -> int:
-        """Work in ciphertexts: an answer costs about four times what a request costs."""
-        return self.requests + 4 * self.answers
+        """Work in ciphertexts, of the parts together.
 
-
-def _tiles(m: int, k: int, n: int) -> Iterator[Tile]:
-    width = 1
-    while width < n:
-        width *= 2
-    rows = 1
-    while rows * width <= MATRICES.N:
-        yield Tile(m, k, n, rows, MATRICES.N // width // rows, width)
-        if rows >= m:
-            break
-        rows *= 2
+        An answer costs about four times what a request costs, and where tiles are so narrow that A's polynomials are
+        transformed as a whole, each of them a third.
+        """
+        whole = 0 if self.width >= BLOCK else self.requests * self.answers // 3
+        return self.requests + 4 * self.answers * -(-self.k // self.most) + whole
 
 
 def plan(m: int, k: int, n: int) -> list[tuple[slice, slice, Tile]]:
     """Cut a product into parts: rows of B, columns of B, and the tile of that part; the parts of one column add up."""
-    best: tuple[int, int, list[tuple[slice, slice, Tile]]] | None = None
-    width = MATRICES.N
-    while width >= 1:
+    width, least, best = MATRICES.N, 0, list[tuple[slice, Tile]]()
+    while width and (n <= 64 * width or not best):
         columns = [slice(at, min(at + width, n)) for at in range(0, n, width)]
-        if len(columns) <= 64:
-            parts = [part for column in columns for part in _parts(m, k, column)]
-            cost = sum(tile.cost for _, _, tile in parts)
-            if best is None or cost < best[0]:
-                best = cost, width, parts
+        tiles = [(column, _tile(m, k, column.stop - column.start)) for column in columns]
+        cost = sum(tile.cost for _, tile in tiles)
+        if not best or cost < least:
+            least, best = cost, tiles
         width //= 2
-    if best is None:
-        raise ValueError(f"a product of {m} × {k} and {k} × {n} is too wide")
-    return best[2]
-
-
-def _parts(m: int, k: int, column: slice) -> list[tuple[slice, slice, Tile]]:
-    n = column.stop - column.start
-    tile = min(_tiles(m, k, n), key=lambda tile: tile.cost)
-    most = min(MOST_REQUESTS * tile.terms, MOST_TERMS // tile.rows)
     return [
-        (slice(at, min(at + most, k)), column, Tile(m, min(most, k - at), n, tile.rows, tile.terms, tile.width))
-        for at in range(0, k, most)
+        (slice(at, min(at + tile.most, k)), column, replace(tile, k=min(tile.most, k - at)))
+        for column, tile in best
+        for at in range(0, k, tile.most)
     ]
+
+
+def _tile(m: int, k: int, n: int) -> Tile:
+    """Return the packing that costs least."""
+    width, found = 1 << (n - 1).bit_length(), list[Tile]()
+    for wide in (width, max(width, BLOCK)):
+        rows = 1
+        while rows * wide <= MATRICES.N and rows < 2 * m:
+            found.append(Tile(m, k, n, rows, MATRICES.N // wide // rows, wide))
+            rows *= 2
+    return min(found, key=lambda tile: tile.cost)
 
 
 def label(first: int) -> bytes:
@@ -181,8 +181,10 @@ def answer(
         For each of `answer_parts`: c₀ and c₁ for the owner, see `answer_shapes`, and this side's half of these rows
         of A·B, (count·m₀, n).
     """
-    for at in range(0, tile.answers, ANSWERS):
-        chunk = a[at * tile.rows : (at + ANSWERS) * tile.rows]
+    # narrow tiles need whole polynomials for A, one for each request and answer: 2,048 of them take 130 MB
+    step = ANSWERS if tile.width >= BLOCK else max(_GROUP, min(ANSWERS, 2048 // tile.requests) // _GROUP * _GROUP)
+    for at in range(0, tile.answers, step):
+        chunk = a[at * tile.rows : (at + step) * tile.rows]
         collected = _products(chunk, asked, tile, seed, first)
         for low in range(0, collected.shape[2], _GROUP):
             yield _blinded(key, collected[:, :, low : low + _GROUP].astype(np.float64), tile, rng)
@@ -242,6 +244,7 @@ def _factors(a: U64, tile: Tile, i: int) -> F64:
 def _add_up(factors: F64, c: F64, p: int, out: NDArray[np.float32]) -> None:
     """Multiply (groups, answers, requests) and (requests, groups, N / groups) for every group."""
     groups = len(factors)
+    one_thread()
     sums = np.matmul(factors, c.reshape(len(c), groups, -1).transpose(1, 0, 2))
     _reduce_sums(sums, float(p), out)
 

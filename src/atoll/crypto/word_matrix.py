@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.crypto.jit import njit
+from atoll.crypto.one_thread import one_thread
 
 F64 = NDArray[np.float64]
 U64 = NDArray[np.uint64]
@@ -30,6 +31,7 @@ def product(a: U64, b: U64) -> U64:
     """
     out = np.zeros((a.shape[0], b.shape[1]), np.uint64)
     if out.size * a.shape[1] >= _LARGE:
+        one_thread()
         for at in range(0, a.shape[1], _TERMS):
             _add_large(np.ascontiguousarray(a[:, at : at + _TERMS]), np.ascontiguousarray(b[at : at + _TERMS]), out)
     elif out.size and a.shape[1]:
