@@ -14,7 +14,7 @@ from atoll.core.channel import Channel, Gate
 from atoll.crypto.random import Rng
 from atoll.data.columns import Column, Columns
 from atoll.node.process import settle
-from atoll.protocols import hidden_totals
+from atoll.protocols import hidden_quantiles, hidden_totals
 from atoll.query.statistics.local import contribution
 from atoll.query.statistics.plan import parse
 from atoll.query.statistics.run import ask, help_asker
@@ -32,13 +32,24 @@ SQL = (
     "select b.city, count(*) as n, avg(t.spend) as spend, sum(b.balance) as balance "
     "from bank b join telco t using (id) where t.tenure > 12 group by b.city order by b.city"
 )
+MEDIAN = (
+    "select b.city, count(*) as n, avg(b.balance) as balance, median(t.spend) as spend from bank b "
+    "join telco t using (id) where t.tenure > 12 group by b.city order by b.city"
+)
+OWN = MEDIAN.replace("avg(b.balance)", "avg(t.spend)").replace("median(t.spend)", "median(b.balance)")
 TOTAL = "select count(*) as n, avg(t.spend) as spend from bank b join telco t using (id) where t.tenure > 12"
 
 
 def run(size: str, report: Report) -> None:
-    """Ask two questions in two processes of one machine; compare with DuckDB's answers."""
+    """Ask questions in two processes of one machine; compare with DuckDB's answers."""
     n = SIZES[size]
-    for name, sql in (("one group-by", SQL), ("without groups", TOTAL)):
+    asked = {
+        "one group-by": SQL,
+        "without groups": TOTAL,
+        "a median by the same site's groups": OWN,
+        "a median by the other site's groups": MEDIAN,
+    }
+    for name, sql in asked.items():
         with tempfile.TemporaryDirectory() as folder:
             port = free_ports(1)[0]
             bank = init_site(Path(folder) / "bank", "bank", "")
@@ -82,7 +93,8 @@ async def site(role: str, folder: str, n: int, sql: str) -> dict[str, Any]:
     settle()
     async with Endpoint(here, listen=here.card.address) as endpoint:
         link = await endpoint.link("bench", here.peer(other), dial=role == "bank")
-        peer = Channel(link, Gate(role, "bench", hidden_totals.PROTOCOL.kinds, audit=sent.append))
+        kinds = hidden_totals.PROTOCOL.kinds | hidden_quantiles.PROTOCOL.kinds
+        peer = Channel(link, Gate(role, "bench", kinds, audit=sent.append))
         start, cpu = time.perf_counter(), time.process_time()
         part = contribution(plan, role, columns, 10)
         options: dict[str, Any] = {"asker": "bank", "minimum": 10, "rng": Rng.system(), "context": ("bench",)}

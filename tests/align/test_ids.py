@@ -118,6 +118,6 @@ def test_each_key_once_with_its_rows(keys: list[bytes]) -> None:
     assert ids.repeated == len(keys) - len(set(keys))
     everything = np.arange(len(ids.keys))
     assert ids.first(everything).tolist() == [keys.index(key) for key in ids.keys]
-    rows, owner = ids.every(everything[::-1])
-    assert [keys[row] for row in rows] == [ids.keys[::-1][at] for at in owner]
-    assert sorted(rows.tolist()) == list(range(len(keys)))
+    spans = zip(ids.starts[:-1].tolist(), ids.starts[1:].tolist(), strict=True)
+    assert [[keys[row] for row in ids.rows[lo:hi]] for lo, hi in spans] == [[key] * keys.count(key) for key in ids.keys]
+    assert sorted(ids.rows.tolist()) == list(range(len(keys)))

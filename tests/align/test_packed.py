@@ -1,6 +1,7 @@
 """Keys packed many at once are those that `pack_keys` makes one by one."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,14 +27,17 @@ wild = st.one_of(
 
 
 def same(columns: list[list[str]], kinds: tuple[str, ...]) -> None:
-    packed = outcome(lambda: pack_batch([texts(column) for column in columns], kinds).items())
-    assert packed == outcome(lambda: pack_keys(columns, kinds))
+    for missing in (False, True):
+        asked = {"missing": missing}
+        packed = outcome(pack_batch, [texts(column) for column in columns], kinds, **asked)
+        assert packed == outcome(pack_keys, columns, kinds, **asked)
 
 
-def outcome(keys: Callable[[], list[bytes]]) -> list[bytes] | str:
+def outcome(pack: Callable[..., Any], *given: Any, **asked: bool) -> list[bytes] | str:
     """Return the keys, or what is wrong."""
     try:
-        return keys()
+        keys = pack(*given, **asked)
+        return keys.items() if isinstance(keys, Texts) else list(keys)
     except InputError as error:
         return error.what
 
@@ -43,6 +47,14 @@ def outcome(keys: Callable[[], list[bytes]]) -> list[bytes] | str:
 )
 def test_plain_ids(rows: list[tuple[str, str]], kinds: tuple[str, str]) -> None:
     same([[a for a, _ in rows], [b for _, b in rows]], kinds)
+
+
+@given(rows=st.lists(st.tuples(st.one_of(plain, st.just("")), st.sampled_from(["", " ", "b"])), max_size=6))
+def test_rows_that_lack_an_id_have_an_empty_key(rows: list[tuple[str, str]]) -> None:
+    columns = [[a for a, _ in rows], [b for _, b in rows]]
+    same(columns, ("caseless", "text"))
+    keys = pack_keys(columns, ("caseless", "text"), missing=True)
+    assert [bool(key) for key in keys] == [bool(a and b.strip()) for a, b in rows]
 
 
 @given(values=st.lists(wild, min_size=1, max_size=4), kind=st.sampled_from(["text", "caseless"]))

@@ -11,6 +11,7 @@ import pytest
 
 from atoll.core.errors import InputError
 from atoll.data.catalogue import Catalogue
+from atoll.data.columns import Column, Columns
 from atoll.data.sources import Source, infer, read
 
 AWKWARD = b"\r\n".join(
@@ -40,6 +41,16 @@ def test_bom_quotes_dates_missing_and_leading_zeros(tmp_path: Path) -> None:
     assert table.columns["c"].categories == ('q"z', "x, y")
     assert np.array_equal(table.columns["d"].values, [11356.0, np.nan, 1.0], equal_nan=True)
     assert table.columns["zip"].categories == ("001", "010", "999")
+
+
+def test_rows_that_a_table_lacks_are_missing() -> None:
+    numbers = Column("a", "numeric", np.array([1.0, 2.0]))
+    words = Column("b", "categorical", np.array([0, 1], np.int32), ("x", "y"))
+    taken = Columns((numbers, words), 2).take(np.array([1, -1, 0, -1]))
+    assert taken.rows == 4
+    assert np.array_equal(taken["a"].values, [2.0, np.nan, 1.0, np.nan], equal_nan=True)
+    assert taken["b"].values.tolist() == [1, -1, 0, -1]
+    assert (taken["a"].missing, taken["b"].missing) == (2, 2)
 
 
 def test_declared_kind_wins_and_columns_keep_the_asked_order(tmp_path: Path) -> None:

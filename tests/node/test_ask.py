@@ -17,7 +17,8 @@ from atoll.notebook.simulation import simulate
 from tests.node.sites import Sites, document, tables
 
 SQL = (
-    "select s.region, count(*) as n, avg(b.age) as age, sum(s.visits) as visits, stddev(b.income) as spread "
+    "select s.region, count(*) as n, avg(b.age) as age, sum(s.visits) as visits, stddev(b.income) as spread, "
+    "median(b.income) as middle, max(s.visits) as most "
     "from bank b join shop s using (id) where b.age > 25 group by s.region order by n desc"
 )
 
@@ -68,11 +69,13 @@ def test_two_processes_answer_what_duckdb_answers_on_the_pooled_tables(tmp_path:
     assert {end.code for end in ended.values()} == {0}, ended
     (job,) = sites.home("bank").finished()
     written = list(csv.reader(sites.home("bank").result(job).path("answer.csv").read_text().splitlines()))
-    assert written[0] == ["region", "n", "age", "visits", "spread"]
+    assert written[0] == ["region", "n", "age", "visits", "spread", "middle", "most"]
     same(written[1:], pooled(tmp_path, SQL, 20))
     report = sites.home("bank").result(job).path("report.html").read_text()
     assert "The question and its answer" in report
     assert "bank does not learn which rows join." in report
+    assert "both values of income next to 0.5 of the way" in report
+    assert "the values at the ranks, bit by bit" in report
     helper = sites.home("shop").result(job)
     assert not helper.path("answer.csv").exists()
     assert "no total was seen here" in ended["shop"].text
@@ -99,6 +102,14 @@ def test_in_a_notebook_small_groups_and_small_joins_stay_closed(tmp_path: Path) 
     assert answer.columns == ("n", "SUM(s.visits)")
     assert answer.rows == ()
     assert ran.report_of("shop").answer.columns == ()
+
+
+def test_a_question_is_joined_by_one_key(tmp_path: Path) -> None:
+    job = question()
+    for part in job["sites"].values():
+        part["id"] = [["id"], ["id"]]
+    with pytest.raises(InputError, match="compares by one key only"):
+        simulate(frames(), job, out=tmp_path)
 
 
 @pytest.mark.parametrize(

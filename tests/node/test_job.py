@@ -60,6 +60,9 @@ def test_yaml_and_python_give_one_canonical_form() -> None:
         ("name: toy", "name: toy\nname: boy", 1, "twice"),
         ("expires: 2099-01-01", "expires: soon", 3, "date"),
         ("purpose: see", "purpose: [see", 3, "cannot be read"),
+        ("id: [id]", "id: [[id], born]", 6, "mixes columns and lists of columns"),
+        ("id: [id]", "id: [[id], []]", 6, "holds an empty list"),
+        ("id: [id]", "id: [[3]]", 6, "Expected `str"),
     ],
 )
 def test_mistakes_are_shown_with_line_and_cure(old: str, new: str, line: int, words: str) -> None:
@@ -99,6 +102,24 @@ def test_sites_must_fit_together() -> None:
     plain["sites"]["shop"]["label"] = "left"
     with pytest.raises(InputError, match="holds features but names a label"):
         check(Job.of(plain))
+
+
+def test_candidate_keys_are_lists_of_columns() -> None:
+    plain = document()
+    plain["sites"]["bank"]["id"] = [["phone"], ["name", "born"], ["phone", "born"]]
+    plain["sites"]["shop"]["id"] = [["tel"], ["who", "day"], ["mail", "day"]]
+    job = Job.of(plain)
+    check(job)
+    bank, shop = job.sites["bank"], job.sites["shop"]
+    assert bank.keys == (("phone",), ("name", "born"), ("phone", "born"))
+    assert bank.ids == ("phone", "name", "born")
+    assert shop.ids == ("tel", "who", "day", "mail")
+    assert bank.key_text == "phone, else name + born, else phone + born"
+    assert parse(job.to_yaml(), Job, "again").digest() == job.digest()
+    for other in (["tel"], [["tel"], ["who"], ["mail", "day"]], [["tel"], ["who", "day"]], []):
+        plain["sites"]["shop"]["id"] = other
+        with pytest.raises(InputError, match="different numbers of id columns"):
+            check(Job.of(plain))
 
 
 def test_differences_are_lines_with_both_values() -> None:

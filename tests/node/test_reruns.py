@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from atoll.core.errors import InputError
+from atoll.crypto.item_hash import Texts
 from atoll.node import reruns
 from atoll.node.reruns import Nearest, Reruns
 
@@ -18,11 +19,11 @@ def ids(lo: int, hi: int) -> list[bytes]:
 
 
 def remember(memory: Reruns, job: str, keys: list[bytes], *partners: str) -> None:
-    memory.keep(job, partners or ("shop",), memory.tags(keys))
+    memory.keep(job, partners or ("shop",), memory.tags([Texts.of(keys)]))
 
 
 def nearest(memory: Reruns, keys: list[bytes], job: str = "now", partners: tuple[str, ...] = ("shop",)) -> object:
-    return memory.nearest(job, partners, memory.tags(keys), 100)
+    return memory.nearest(job, partners, memory.tags([Texts.of(keys)]), 100)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +66,8 @@ def test_nothing_is_remembered_at_first(tmp_path: Path) -> None:
 
 def test_tags_differ_from_site_to_site_and_the_key_can_be_read_by_its_owner_only(tmp_path: Path) -> None:
     one, two = Reruns(tmp_path / "one"), Reruns(tmp_path / "two")
-    assert len(np.intersect1d(one.tags(ids(0, 100)), two.tags(ids(0, 100)))) == 0
-    assert np.array_equal(one.tags(ids(0, 100)), one.tags(ids(0, 100)[::-1]))
+    assert len(np.intersect1d(one.tags([Texts.of(ids(0, 100))]), two.tags([Texts.of(ids(0, 100))]))) == 0
+    assert np.array_equal(one.tags([Texts.of(ids(0, 100))]), one.tags([Texts.of(ids(0, 100)[::-1])]))
     assert (tmp_path / "one" / reruns.KEY).stat().st_mode & 0o077 == 0
 
 
@@ -83,4 +84,4 @@ def test_the_oldest_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_damaged_key_is_an_error_with_a_cure(tmp_path: Path) -> None:
     (tmp_path / reruns.KEY).write_bytes(b"short")
     with pytest.raises(InputError, match="Remove the folder"):
-        Reruns(tmp_path).tags(ids(0, 1))
+        Reruns(tmp_path).tags([Texts.of(ids(0, 1))])

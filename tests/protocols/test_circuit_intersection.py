@@ -130,6 +130,18 @@ def test_shares_add_up_over_drawn_cases() -> None:
     check()
 
 
+def test_payloads_may_be_shared_by_xor() -> None:
+    x, y, payload = case(ids(0, 300), ids(200, 450), k=6)
+    a, b, _ = recorded_pair(allowed=ci.PROTOCOL.kinds)
+    mine, theirs = run_pair(
+        ci.receiver(a, x, words=6, rng=seeded_rng(1)), ci.sender(b, y, payload, rng=seeded_rng(2), exclusive=True)
+    )
+    bins = np.flatnonzero(mine.bits ^ theirs.bits)
+    assert [x[at] for at in np.sort(mine.rows[bins])] == ids(200, 300)
+    found = signed(mine.payload ^ theirs.payload)[bins]
+    assert np.array_equal(found, payload[mine.rows[bins] - 200])
+
+
 def test_sizes_that_differ_and_several_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(silent_transfer, "LONGEST", 20_000)
     for x, y in ((ids(0, 2000), ids(1990, 2040)), (ids(0, 5), ids(3, 3000))):

@@ -164,6 +164,46 @@ def test_two_worlds_with_the_same_answer_look_alike(at: str) -> None:
             assert one.payload[:64] != two.payload[:64]
 
 
+@pytest.mark.parametrize("at", ["asker", "partner"])
+def test_noise_of_the_partner_is_in_all_that_is_opened_and_decides_what_is_shown(at: str) -> None:
+    case, asked = Case((40, 40), 3, (1, 1), 4, at), []
+    exact = Case((40, 40), 3, (1, 1), -(1 << 40), at).plain().totals
+    made = np.array([[-30, 7, 9], [5, -(1 << 50), 3], [30, 2, -30]])
+
+    def noise(groups: int) -> Any:
+        asked.append(groups)
+        return made
+
+    a, b, _ = recorded_pair(allowed=ht.PROTOCOL.kinds)
+    opened, _ = run_pair(
+        ask(a, case, seeded_rng(1)), ht.partner(b, case.partner, case.question, rng=seeded_rng(2), noise=noise)
+    )
+    assert asked == [3]
+    noisy = exact + made
+    enough = noisy >= 4
+    assert opened.shown.tolist() == [[bool(row[0] and row[at]) for at in case.question.guards] for row in enough]
+    assert np.array_equal(opened.totals, np.where(opened.shown, noisy, 0))
+    assert not opened.shown[0].any()  # less than nobody, with noise
+
+
+def test_two_worlds_with_the_same_noisy_answer_look_alike() -> None:
+    """A person more or less, and noise that makes up for it: the asker sees the same sizes and the same answer."""
+    seen = []
+    for gone in (0, 1):
+        case = Case((20, 20), 0, (0, 1), 1, "asker", 5)
+        place = case.other.ids.index(next(key for key in case.other.ids if key in set(case.grouping.ids)))
+        before = Case((20, 20), 0, (0, 1), 1, "asker", 5).plain().totals
+        case.other.keep[place] &= not gone
+        missing = before - case.plain().totals
+        a, b, transcript = recorded_pair(allowed=ht.PROTOCOL.kinds)
+        opened, _ = run_pair(
+            ask(a, case, seeded_rng(1)),
+            ht.partner(b, case.partner, case.question, rng=seeded_rng(2), noise=lambda _, add=missing: add + 2),
+        )
+        seen.append((opened.totals.tolist(), [(f.sender, f.kind, len(f.payload)) for f in transcript]))
+    assert seen[0] == seen[1]
+
+
 def test_shares_of_totals_are_uniform_on_each_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """What enters the circuit of either side says nothing without the other's."""
     taken = {"grouping": [], "other": []}

@@ -81,6 +81,19 @@ def test_many_bits_take_silent_strings_and_pieces(monkeypatch: pytest.MonkeyPatc
     assert sum(frame.kind.endswith("Trees") for frame in transcript) == 2
 
 
+def test_products_may_be_shared_by_xor() -> None:
+    case = drawn(10, 300, 3)
+    a, b, transcript = recorded_pair(allowed=mv.PROTOCOL.kinds)
+    receiving, sending = transfers(1)
+    mine, theirs = run_pair(
+        mv.holder(a, case[0], case[2], ot=sending, rng=seeded_rng(1), exclusive=True),
+        mv.partner(b, case[1], 3, ot=receiving, rng=seeded_rng(2), exclusive=True),
+    )
+    assert np.array_equal(mine ^ theirs, plain(case))
+    for noise in (mine, theirs, np.frombuffer(transcript[-1].payload, np.uint64)):
+        assert balanced(np.unpackbits(np.ascontiguousarray(noise).view(np.uint8)))
+
+
 def test_bits_become_numbers_and_negative_numbers_stay() -> None:
     bits, others, _ = drawn(7, 500, 1)
     values = np.stack((np.ones(500), np.arange(500) - 250), axis=1).astype(np.int64)

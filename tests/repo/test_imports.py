@@ -19,9 +19,9 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-# Accepted from users who have them, or needed by the test suites only.
-OPTIONAL = {"hypothesis", "pandas", "polars", "pytest", "uvloop"}
-HEAVY = ("duckdb", "grpc", "numba", "plotly", "scipy", "sklearn")
+# Accepted from users who have them, extras, or needed by the test suites only.
+OPTIONAL = {"dp_accounting", "flwr", "hypothesis", "opendp", "pandas", "polars", "pytest", "torch", "uvloop"}
+HEAVY = ("dp_accounting", "duckdb", "grpc", "numba", "opendp", "plotly", "scipy", "sklearn", "torch")
 
 
 @pytest.mark.processes

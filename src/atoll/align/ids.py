@@ -93,12 +93,15 @@ def canonical(value: str, kind: str = "text") -> str:
         raise InputError(f"an id {cause}") from None
 
 
-def pack_keys(columns: Sequence[Sequence[str] | NDArray[np.object_]], kinds: Sequence[str] = ()) -> list[bytes]:
+def pack_keys(
+    columns: Sequence[Sequence[str] | NDArray[np.object_]], kinds: Sequence[str] = (), *, missing: bool = False
+) -> list[bytes]:
     """Return one key a row: for each column its kind, the length of the canonical id, and the id itself.
 
     Args:
         columns: Id columns, (n,) texts each; several make a composite key.
         kinds: The kind of each column; `text` for all when none is given.
+        missing: Whether ids may be missing; a row that lacks one has an empty key.
 
     Returns:
         Keys, n of them; rows with the same ids have the same key and no others do.
@@ -109,14 +112,19 @@ def pack_keys(columns: Sequence[Sequence[str] | NDArray[np.object_]], kinds: Seq
     kinds = tuple(kinds) or ("text",) * len(columns)
     if not columns or len(kinds) != len(columns) or len({len(column) for column in columns}) > 1:
         raise InputError("id columns must be at least one, equally long, and each have a kind")
-    parts = [_column_keys(column, kind, at) for at, (column, kind) in enumerate(zip(columns, kinds, strict=True))]
-    return parts[0] if len(parts) == 1 else [b"".join(row) for row in zip(*parts, strict=True)]
+    parts = [
+        _column_keys(column, kind, at, missing) for at, (column, kind) in enumerate(zip(columns, kinds, strict=True))
+    ]
+    return parts[0] if len(parts) == 1 else [b"".join(row) if all(row) else b"" for row in zip(*parts, strict=True)]
 
 
-def _column_keys(column: Sequence[str] | NDArray[np.object_], kind: str, at: int) -> list[bytes]:
+def _column_keys(column: Sequence[str] | NDArray[np.object_], kind: str, at: int, missing: bool) -> list[bytes]:
     form, tag, out, bad = _form(kind), kind.encode() + b":", [], []
     for row, value in enumerate(column.tolist() if isinstance(column, np.ndarray) else column):
         try:
+            if missing and not (isinstance(value, str) and _text(value)):
+                out.append(b"")
+                continue
             data = form(value).encode() if isinstance(value, str) else b""
             if not data:
                 raise ValueError("is missing")
@@ -161,20 +169,6 @@ class Ids:
     def first(self, at: I64) -> I64:
         """Return the first row of each of these keys, (m,)."""
         return self.rows[self.starts[at]]
-
-    def every(self, at: I64) -> tuple[I64, I64]:
-        """Return all rows of these keys, for one-to-many joins.
-
-        Args:
-            at: (m,) int64 places in `keys`.
-
-        Returns:
-            Rows (r,), key by key, and for each the place in `at` it belongs to, (r,).
-        """
-        sizes = self.starts[at + 1] - self.starts[at]
-        owner = np.repeat(np.arange(len(at), dtype=np.int64), sizes)
-        within = np.arange(len(owner), dtype=np.int64) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return self.rows[self.starts[at][owner] + within], owner
 
 
 def unique_ids(keys: Sequence[bytes]) -> Ids:

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 import atoll.cli.ask as ask
+import atoll.cli.budget as budget
 import atoll.cli.data as data
 import atoll.cli.demo as demo
 import atoll.cli.job as job
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+site.app.add_typer(budget.app, name="budget")
 app.add_typer(site.app, name="site")
 app.add_typer(data.app, name="data")
 app.add_typer(job.app, name="job")

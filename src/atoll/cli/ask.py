@@ -19,6 +19,16 @@ def ask(
     out: Annotated[Path, typer.Option(help="Where the job goes.")] = Path("question.yaml"),
     minimum: Annotated[int, typer.Option(help="Fewest joined rows of a group that is shown.")] = 10,
     name: Annotated[str, typer.Option(help="The job's name.")] = "question",
+    epsilon: Annotated[
+        float, typer.Option(help="Answer with noise of this ε, from the privacy budget of the other site. 0: none.")
+    ] = 0.0,
+    delta: Annotated[float, typer.Option(help="δ; above 0 the noise is Gaussian.")] = 0.0,
+    bounds: Annotated[
+        list[str] | None, typer.Option(help="With noise: SITE.COLUMN=LOW:HIGH for each column that is summed.")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="With noise: a group to count, where the other site makes the groups.")
+    ] = None,
 ) -> None:
     """Plan a question to two sites, show who learns what, and write the job; nothing is sent.
 
@@ -32,9 +42,14 @@ def ask(
     if asker not in sites:
         raise InputError(f"--asker {asker} brings no data", cure=f"Add --data {asker}=DATASET:ID.")
     expires = (datetime.now(UTC) + timedelta(days=DAYS)).date().isoformat()
-    steps = [{"step": "ask", "sql": sql, "minimum": minimum}]
-    head = {"name": name, "purpose": purpose, "expires": expires, "profile": "hidden-intersection"}
-    job = Job.of({**head, "sites": sites, "steps": steps})
+    step: dict[str, object] = {"step": "ask", "sql": sql, "minimum": minimum}
+    if epsilon or delta or bounds or group:
+        ranges = dict(_bounds(text) for text in bounds or ())
+        groups = [part.split(",") for part in group or ()]
+        step["privacy"] = {"epsilon": epsilon, "delta": delta, "bounds": ranges, "groups": groups}
+    profile = "secure+dp" if "privacy" in step else "hidden-intersection"
+    head = {"name": name, "purpose": purpose, "expires": expires, "profile": profile}
+    job = Job.of({**head, "sites": sites, "steps": [step]})
     check(job)
     lines = [line for step in build(job) for line in step.says(job)]
     out.write_text(job.to_yaml(), encoding="utf-8")
@@ -54,3 +69,17 @@ def _site(text: str, asker: str) -> tuple[str, dict[str, object]]:
         )
     role = "asker" if site == asker else "data-holder"
     return site, {"role": role, "data": dataset, "id": [part for part in ids.split(",") if part] or ["id"]}
+
+
+def _bounds(text: str) -> tuple[str, tuple[float, float]]:
+    """Read SITE.COLUMN=LOW:HIGH."""
+    from atoll.core.errors import InputError
+
+    name, _, ends = text.rpartition("=")
+    low, _, high = ends.partition(":")
+    try:
+        return name, (float(low), float(high))
+    except ValueError:
+        raise InputError(
+            f"--bounds {text!r} is not SITE.COLUMN=LOW:HIGH", cure="Write it as in --bounds telco.spend=0:1000."
+        ) from None

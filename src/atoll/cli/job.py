@@ -194,7 +194,7 @@ def _described(job: Job) -> str:
     from atoll.node.steps import build
 
     rows = [
-        (name, part.role, part.data, " + ".join(part.ids), part.label, ", ".join(part.columns) or "all")
+        (name, part.role, part.data, part.key_text, part.label, ", ".join(part.columns) or "all")
         for name, part in job.sites.items()
     ]
     steps = build(job)

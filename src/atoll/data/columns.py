@@ -36,8 +36,10 @@ class Column:
     categories: tuple[str, ...] = ()
 
     def take(self, rows: I64) -> Column:
-        """The same column with only these rows, in this order."""
-        return Column(self.name, self.kind, self.values[rows], self.categories)
+        """The same column with only these rows, in this order; a row of -1 has a missing value."""
+        values = self.values[rows]
+        values[rows < 0] = np.nan if self.kind == "numeric" else -1
+        return Column(self.name, self.kind, values, self.categories)
 
     @property
     def missing(self) -> int:
@@ -63,7 +65,7 @@ class Columns:
         """The same columns with only these rows, in this order.
 
         Args:
-            rows: (m,) int64 row numbers, 0 <= row < self.rows.
+            rows: (m,) int64 row numbers, 0 <= row < self.rows, or -1 for a row that has no values.
         """
         return Columns(tuple(column.take(rows) for column in self.columns), len(rows))
 

@@ -96,7 +96,8 @@ class _Checker:
         if structs:
             if value is None and type(None) in args:
                 return
-            kind = self.chosen(value, structs, path)
+            untagged = structs[0].__struct_config__.tag_field is None
+            kind = structs[0] if untagged else self.chosen(value, structs, path)
         if _is_struct(kind):
             self.struct(value, kind, path)
         elif origin is dict and isinstance(value, dict):

@@ -3,6 +3,7 @@
 site.key, site.card, trusted/       identity
 policy.yaml                         what the site allows its jobs; nothing that needs consent where it is missing
 data/NAME.json                      data sets
+budgets.jsonl                       what answers with noise may tell, and have told, about each data set
 alignments/                         tags of the ids of earlier alignments, to notice small differences
 jobs/JOB/                           one folder a finished job: contract, audit, log, model, result, report
 jobs/JOB.failed/                    the last try, if it failed: audit, log, and what another try goes on from
@@ -18,6 +19,7 @@ from atoll.core.errors import InputError
 from atoll.data.catalogue import Catalogue
 from atoll.data.scan import nearest
 from atoll.node import checkpoint
+from atoll.node.budgets import Budgets
 from atoll.node.policy import Policy
 from atoll.node.reruns import Reruns
 from atoll.node.store import Store
@@ -70,6 +72,11 @@ class Home:
     def reruns(self) -> Reruns:
         """What the site remembers of earlier alignments."""
         return Reruns(self.folder / "alignments")
+
+    @property
+    def budgets(self) -> Budgets:
+        """The privacy budgets of the site's data sets."""
+        return Budgets(self.folder, self.site().name)
 
     @property
     def jobs(self) -> Path:

@@ -33,25 +33,44 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         role: `label-holder` (exactly one) and `feature-holder` in jobs that train or score; `asker` (exactly one) and
             `data-holder` in jobs that answer a question.
         data: the site's own name of its data set.
-        id: the id column or columns; they must mean the same at every site, in the same order.
+        id: the id column, or columns that make one key together; or a list of such lists, keys by which rows are
+            matched in order of preference: `[[phone], [name, born]]`. They must mean the same at every site, in the
+            same order.
         label: the label holder's column of outcomes, 0 or 1.
         columns: the columns that take part; empty means all but the ids and the label.
     """
 
     role: Role
     data: str
-    id: str | tuple[str, ...]
+    id: str | tuple[str | tuple[str, ...], ...]
     label: str = ""
     columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.id, str):
             msgspec.structs.force_setattr(self, "id", (self.id,))
+        lists = [one for one in self.id if not isinstance(one, str)]
+        if lists and (len(lists) < len(self.id) or not all(lists)):
+            raise InputError(
+                "id mixes columns and lists of columns, or holds an empty list",
+                cure="Write `[a, b]` for one key of two columns, `[[a], [b]]` for two keys in order of preference.",
+            )
+
+    @property
+    def keys(self) -> tuple[tuple[str, ...], ...]:
+        """The columns of each candidate key, in order of preference."""
+        whole = tuple(one for one in self.id if isinstance(one, str))
+        return (whole,) if whole else tuple(one for one in self.id if not isinstance(one, str))
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The id columns."""
-        return (self.id,) if isinstance(self.id, str) else self.id
+        """All id columns, each once."""
+        return tuple(dict.fromkeys(name for key in self.keys for name in key))
+
+    @property
+    def key_text(self) -> str:
+        """The candidate keys for people."""
+        return ", else ".join(" + ".join(key) for key in self.keys)
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -187,13 +206,30 @@ def check(job: Job, now: datetime | None = None) -> None:
                 cure="Choose the profile 'secure', or ask for totals only: `step: ask`.",
             )
     _check_roles(job)
-    widths = {name: len(part.ids) for name, part in job.sites.items()}
-    if len(set(widths.values())) != 1 or 0 in widths.values():
-        raise InputError(f"the sites name different numbers of id columns: {widths}", cure="Name the same key at each.")
+    _check_noise(job)
+    widths = {name: tuple(map(len, part.keys)) for name, part in job.sites.items()}
+    if len(set(widths.values())) != 1 or () in widths.values():
+        named = "; ".join(f"{name} {part.key_text}" for name, part in job.sites.items())
+        raise InputError(f"the sites name different numbers of id columns: {named}", cure="Name the same key at each.")
     for name, part in job.sites.items():
         if part.label and part.role != "label-holder":
             raise InputError(f"site {name} holds features but names a label", site=name, cure="Remove `label:` there.")
     check_order(job)
+
+
+def _check_noise(job: Job) -> None:
+    """Refuse under the profile `secure+dp` what is not differentially private for every site."""
+    from atoll.node.steps import build
+
+    for step in build(job) if job.profile == "secure+dp" else ():
+        for site in job.sites:
+            if step.loss(job, site) is None:
+                raise ContractError(
+                    f"step {step.name} adds no noise to what it tells about the rows of {site}, which the profile "
+                    f"{job.profile!r} demands",
+                    step=step.name,
+                    cure="Ask with `privacy:` in `step: ask`, or choose another profile.",
+                )
 
 
 def _check_roles(job: Job) -> None:

@@ -346,6 +346,8 @@ def _notes(work: Work) -> tuple[str, ...]:
             f"Step {step.name} used {one.name}, which is weak and was allowed here. {one.card.weak}"
             for one in weak_of(step)
         ]
+    if taken := work.report.get("budget"):
+        notes.append(taken)
     if near := work.report.get("near"):
         notes.append(
             f"The ids that {work.site} brought are those of job {near['job']} but for "
@@ -358,5 +360,5 @@ def _notes(work: Work) -> tuple[str, ...]:
         notes.append(f"Left out because they are constant: {', '.join(work.report['left_out'])}.")
     part = work.part
     if part is not None and work.y is not None:
-        notes.append(f"The rate of label 1 among the common rows is {float(np.mean(work.y)):.2%}.")
+        notes.append(f"The rate of label 1 among the rows of the job is {float(np.mean(work.y)):.2%}.")
     return tuple(notes)

@@ -17,6 +17,7 @@ from atoll.core.offload import offload
 from atoll.core.session import Session
 from atoll.data.scan import nearest
 from atoll.node import border, checkpoint, contract, policy
+from atoll.node.budgets import Reserved, reserve_for
 from atoll.node.contract import Contract
 from atoll.node.home import Home
 from atoll.node.job import Job, check
@@ -58,6 +59,7 @@ class Run:
     def __post_init__(self) -> None:
         self.began, self.data = datetime.now(UTC), ""
         self.contract: Contract | None = None
+        self.budget: Reserved | None = None
         self.seconds: dict[str, float] = {}
 
     async def go(self) -> Store:
@@ -72,6 +74,8 @@ class Run:
         try:
             log.event("began", job=self.job.id, site=self.site.name)
             await self._joined(cards, store, log)
+            if self.budget is not None:
+                self.budget.spend()  # as it was before anything was opened; here for steps that opened nothing
             log.event("done")
             checkpoint.clear(store)
         except BaseException as error:
@@ -132,6 +136,7 @@ class Run:
             load = from_home(self.home, self.job.sites[self.site.name])
             work = prepare(self.job, self.site.name, load, store, self.home.result, steps)
             work.reruns, work.seal = self.home.reruns, Seal.of(self.site.key, cards)
+            work.budget = self.budget = reserve_for(self.home.budgets, self.job, self.site.name, steps)
             return work, None
         except AtollError as error:
             error.located(site=self.site.name, step="prepare")
@@ -196,7 +201,12 @@ class Run:
         leave(Ended(self.contract, session, work, log, self.began, self.seconds))
 
     def _failed(self, store: Store, log: JobLog, error: BaseException) -> None:
-        """Keep the log of a failed run; a disk that is full must not hide the cause."""
+        """Keep the log of a failed run, and free what it had reserved; a full disk must not hide the cause."""
+        if self.budget is not None:
+            try:
+                self.budget.release()
+            except AtollError as trouble:
+                self.watch.note(trouble.what)
         try:
             fields = error.to_dict() if isinstance(error, AtollError) else {"error": type(error).__name__}
             log.event("failed", **fields)

@@ -215,9 +215,13 @@ _ALL = (
         _HIGH,
         _MEDIUM,
         _NOT_NEEDED,
-        ("As secure.", "Calibrated noise bounds what the result says about any one person; accuracy pays for it."),
+        (
+            "As secure, and no site learns which customers are in common.",
+            "Calibrated noise bounds what the result says about any one person; accuracy pays for it.",
+            "What is told is taken from a budget that the owner of the data has set; a spent budget ends the answers.",
+        ),
         ("secure-fl", "dp"),
-        missing="the privacy ledger and the noise mechanisms",
+        available=True,
     ),
     Profile(
         "hidden-intersection",

@@ -13,11 +13,11 @@ Transfers, vectors and seeds are drawn anew for every bucket.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from atoll.crypto.okvs import bin_capacity
 from atoll.crypto.random import Rng
 from atoll.data.buckets import BATCH, FINE, Buckets, Duplicates, scratch
 from atoll.protocols import intersection_result, vole_intersection
-from atoll.protocols.intersection_result import Matches, Progress, Shuffled, context_hash
+from atoll.protocols.intersection_result import Matches, Progress, Shuffled, context_hash, together
 from atoll.protocols.vole_oprf import Security
 
 BUCKET = 1 << 19
@@ -50,7 +50,6 @@ LANES = 2
 TICK, HEARTBEAT = 1.0, 20
 """Seconds between reports of progress while a site hashes, and ticks between signs of life to the peer."""
 
-T = TypeVar("T")
 I64 = NDArray[np.int64]
 Ids = Sequence[bytes] | Iterable[Texts]
 """Canonical ids, row by row: in memory, or as a stream of batches, which is read once."""
@@ -152,7 +151,7 @@ async def receive_from_all(
         The matches with each sender, by name.
     """
     async with _receiving(peers, ids, rng, Options(**options)) as runs:
-        found = await _together([_matches(run) for run in runs])
+        found = await together([_matches(run) for run in runs])
     return dict(zip(peers, found, strict=True))
 
 
@@ -271,7 +270,7 @@ class _Run:
                 await one(taken)
                 self.told(len(taken.rows))
 
-        await _together([lane(number, self.rng.spawn()) for number in range(min(LANES, self.buckets))])
+        await together([lane(number, self.rng.spawn()) for number in range(min(LANES, self.buckets))])
 
     def _take(self, number: int, channel: Channel, rng: Rng) -> _Bucket:
         options, each = self.options, self.mine_each
@@ -350,7 +349,7 @@ async def _counted(
         return count.rows
 
     try:
-        mine, *others = await _together([tell(), *(hear(peer) for peer in peers)])
+        mine, *others = await together([tell(), *(hear(peer) for peer in peers)])
     finally:
         filling.cancel()
     done = [mine]
@@ -404,17 +403,6 @@ def _kept(rows: I64, folder: Path | None) -> I64:
     out = scratch(len(rows), folder)
     out[:] = rows
     return out
-
-
-async def _together(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await all; when one fails, or the caller is cancelled, cancel the others and wait for their end."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 PROTOCOL = Protocol(

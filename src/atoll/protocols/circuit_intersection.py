@@ -77,7 +77,8 @@ class Shares:
 
     Attributes:
         bits: (m,) uint8; XOR of both sides' gives 1 where the bin holds a common id.
-        payload: (m, k) uint64; the sum of both sides' modulo 2^64 is the payload where the bit is 1, else noise.
+        payload: (m, k) uint64; the sum of both sides' modulo 2^64, or the XOR where the sender says so, is the payload
+            where the bit is 1, else noise.
         others: The peer's number of ids.
     """
 
@@ -179,6 +180,7 @@ async def sender(
     payload: NDArray[np.int64] | None = None,
     *,
     rng: Rng,
+    exclusive: bool = False,
     stock: hidden_table.Owner | None = None,
     context: Sequence[str] = (),
     largest: int = LARGEST,
@@ -190,6 +192,7 @@ async def sender(
         ids: ny canonical ids without duplicates.
         payload: (ny, k) int64, what belongs to each id; nothing where it is left out.
         rng: Secret randomness.
+        exclusive: Whether the payload is strings of bits, whose shares are joined by XOR; the receiver must know it.
         stock: Hidden tables, where more of them are used afterwards; otherwise they are set up here.
         context: As of `receiver`, and so is the rest.
 
@@ -218,7 +221,7 @@ async def sender(
         raise ProtocolError(f"{peer.peer} evaluates {function.others:,} bins, {m:,} belong to {nx:,} ids")
     drawn = rng.u64(m, 1 + k)
     for number, part in enumerate(_columns(1 + k)):
-        store = await offload(_hinted, function, at, values, drawn, number, part, rng.spawn())
+        store = await offload(_hinted, function, at, values, drawn, number, part, rng.spawn(), exclusive)
         await peer.send(Hint(store.seed, store.words))  # (3)
     del function
     if stock is None:
@@ -313,7 +316,14 @@ def _pads(function: vole_oprf.Outputs, number: int, columns: int) -> Words:
 
 
 def _hinted(
-    function: vole_oprf.Outputs, at: NDArray[np.int64], values: Words, drawn: Words, number: int, part: slice, rng: Rng
+    function: vole_oprf.Outputs,
+    at: NDArray[np.int64],
+    values: Words,
+    drawn: Words,
+    number: int,
+    part: slice,
+    rng: Rng,
+    exclusive: bool,
 ) -> filled_store.Store:
     """Store for every pair some columns of the bin's target and of payload less the bin's mask, under F of the pair.
 
@@ -325,13 +335,13 @@ def _hinted(
         number: The store's number.
         part: Its columns.
         rng: Secret randomness.
+        exclusive: Whether masks are taken off by XOR.
     """
     order = function.found.order
     stored = drawn[at[order], part]
     first = max(part.start, 1)
-    stored[:, first - part.start :] = (
-        values[order // HASHES, first - 1 : part.stop - 1] - stored[:, first - part.start :]
-    )
+    mine, masks = values[order // HASHES, first - 1 : part.stop - 1], stored[:, first - part.start :]
+    stored[:, first - part.start :] = mine ^ masks if exclusive else mine - masks
     stored ^= _pads(function, number, stored.shape[1])
     try:
         return filled_store.encode(function.found.keys, stored, okvs.Shape(max(len(order), 1)), rng)

@@ -4,12 +4,13 @@ Grouping site, ids X, groups g, values v                   Other site, ids Y, va
 (1) both tell what goes with the totals; the grouping site tells the number of groups
 (2), (3) `hidden-rows`: for every bin shares of the bit m whether it holds a common id, of m·v and of m·w
 (4) `masked-values`: for each group, its bits over the bins times the other site's shares; both add up
+    the partner may add noise to its shares
 (5) `garbled-circuit`: opens each group's totals to the asker where enough rows have been counted, and zeros elsewhere
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,6 +34,8 @@ AT_ONCE = 1 << 21
 I64 = NDArray[np.int64]
 Words = NDArray[np.uint64]
 Key = tuple[str | float | bool | None, ...]
+Noise = Callable[[int], I64]
+"""The number of groups k to (k, 1 + v + w) int64, in the order of the totals."""
 
 
 class Outline(Message, frozen=True):
@@ -99,7 +102,55 @@ class Opened:
     bits: tuple[int, ...]
 
 
-async def asker(peer: Channel, side: Side, question: Question, *, rng: Rng, context: Sequence[str] = ()) -> Opened:
+@dataclass(frozen=True, repr=False)
+class Joined:
+    """A join that nobody sees: this site's shares of its rows, and the tools that made it, for whatever comes next."""
+
+    tools: hidden_rows.ReceiverTools | hidden_rows.SenderTools
+    rows: hidden_rows.Rows
+
+
+async def join(
+    peer: Channel, side: Side, question: Question, here: str, *, rng: Rng, context: Sequence[str] = ()
+) -> Joined:
+    """Join the rows of both sites; the grouping site is the receiver of `hidden-rows`.
+
+    Args:
+        peer: Channel to the other site.
+        side: What this site brings.
+        question: What both agree on.
+        here: `asker` or `partner`, this site.
+        rng: Secret randomness.
+        context: Job and columns.
+
+    Raises:
+        InputError: An id stands twice, or there are too many.
+        ProtocolError: As `hidden-rows`.
+    """
+    theirs = question.words[1] if here == "asker" else question.words[0]
+    ids = hidden_ids(side.ids, side.keep, rng)
+    if question.groups_at == here:
+        taking = await hidden_rows.receiver_tools(peer, rng=rng.spawn())
+        rows = await hidden_rows.receiver(
+            peer, ids, side.values, others=theirs, tools=taking, rng=rng, context=context
+        )  # (2), (3)
+        return Joined(taking, rows)
+    giving = await hidden_rows.sender_tools(peer, rng=rng.spawn())
+    rows = await hidden_rows.sender(
+        peer, ids, side.values, others=theirs, tools=giving, rng=rng, context=context
+    )  # (2), (3)
+    return Joined(giving, rows)
+
+
+async def asker(
+    peer: Channel,
+    side: Side,
+    question: Question,
+    *,
+    rng: Rng,
+    context: Sequence[str] = (),
+    joined: Joined | None = None,
+) -> Opened:
     """Learn the totals.
 
     Args:
@@ -108,6 +159,7 @@ async def asker(peer: Channel, side: Side, question: Question, *, rng: Rng, cont
         question: What both agree on.
         rng: Secret randomness.
         context: Job and columns.
+        joined: What `join` has given to this site, where the join serves for more than totals; otherwise it is made.
 
     Returns:
         The totals of groups that are large enough.
@@ -122,8 +174,8 @@ async def asker(peer: Channel, side: Side, question: Question, *, rng: Rng, cont
     keys = side.keys if here else _keys(outline, peer.peer)
     if len(outline.bits) != question.words[1] or not all(0 <= bit < 64 for bit in outline.bits):
         raise ProtocolError(f"{peer.peer} describes {len(outline.bits)} values, {question.words[1]} are agreed")
-    work = _grouping if here else _other
-    shares = await work(peer, side, question, max(len(keys), 1), rng, context)
+    joined = joined or await join(peer, side, question, "asker", rng=rng, context=context)  # (2), (3)
+    shares = await (_grouping if here else _other)(peer, side, joined, max(len(keys), 1), rng)
     evaluator = await garbled_circuit.start_evaluator(peer, rng=rng.spawn())
     words = await evaluator.run(circuit, shares, "evaluator")  # (5)
     if words is None:
@@ -134,30 +186,48 @@ async def asker(peer: Channel, side: Side, question: Question, *, rng: Rng, cont
     return Opened(keys if keys else ((),), words[:, :width].view(np.int64), shown, tuple(outline.bits))
 
 
-async def partner(peer: Channel, side: Side, question: Question, *, rng: Rng, context: Sequence[str] = ()) -> None:
-    """Let the asker learn the totals; arguments and errors as `asker`."""
+async def partner(
+    peer: Channel,
+    side: Side,
+    question: Question,
+    *,
+    rng: Rng,
+    context: Sequence[str] = (),
+    joined: Joined | None = None,
+    noise: Noise | None = None,
+) -> None:
+    """Let the asker learn the totals, or totals with noise.
+
+    Args:
+        peer: Channel to the asker.
+        side: What this site brings.
+        question: What both agree on.
+        rng: Secret randomness.
+        context: Job and columns.
+        joined: As of `asker`.
+        noise: Called once, just before anything is opened, with the number of groups: what to add to the totals.
+
+    Raises:
+        InputError, ProtocolError: As `asker`.
+    """
     here, circuit = question.groups_at == "partner", await offload(_opening, question.guards, question.minimum)
     keys = [list(key) for key in side.keys] if here else []
     outline = await peer.recv(Outline)  # (1)
     await peer.send(Outline(len(keys), keys, list(side.bits)))  # (1)
     if not 0 <= outline.groups <= MOST_GROUPS or (here and outline.groups):
         raise ProtocolError(f"{peer.peer} announces {outline.groups:,} groups, at most {MOST_GROUPS} are allowed")
+    joined = joined or await join(peer, side, question, "partner", rng=rng, context=context)  # (2), (3)
     work, count = (_grouping, len(keys)) if here else (_other, outline.groups)
-    shares = await work(peer, side, question, max(count, 1), rng, context)
+    shares = await work(peer, side, joined, max(count, 1), rng)
+    if noise is not None:
+        shares = shares + (await offload(noise, len(shares))).view(np.uint64)
     garbler = await garbled_circuit.start_garbler(peer, rng=rng.spawn())
     await garbler.run(circuit, shares, "evaluator")  # (5)
 
 
-async def _grouping(
-    peer: Channel, side: Side, question: Question, groups: int, rng: Rng, context: Sequence[str]
-) -> Words:
+async def _grouping(peer: Channel, side: Side, joined: Joined, groups: int, rng: Rng) -> Words:
     """Share the totals as the grouping site, (groups, 1 + v + w)."""
-    theirs = question.words[1] if question.groups_at == "asker" else question.words[0]
-    tools = await hidden_rows.receiver_tools(peer, rng=rng.spawn())
-    ids = _hidden_ids(side, rng)
-    rows = await hidden_rows.receiver(
-        peer, ids, side.values, others=theirs, tools=tools, rng=rng, context=context
-    )  # (2), (3)
+    rows, ot = joined.rows, joined.tools.receiving
     mine = _side_by_side(rows)
     if groups == 1 or rows.own is None:
         return _added(mine, 1)
@@ -167,26 +237,21 @@ async def _grouping(
     for part in _groups_at_once(groups, len(mine)):
         inside = group == np.arange(part.start, part.stop)[:, np.newaxis]
         bits = inside.astype(np.uint8).reshape(-1)
-        routed = await masked_values.partner(peer, bits, mine.shape[1], ot=tools.receiving, rng=rng)  # (4)
+        routed = await masked_values.partner(peer, bits, mine.shape[1], ot=ot, rng=rng)  # (4)
         totals[part] = await offload(_added, routed, len(inside)) + inside.astype(np.uint64) @ mine
     return totals
 
 
-async def _other(peer: Channel, side: Side, question: Question, groups: int, rng: Rng, context: Sequence[str]) -> Words:
+async def _other(peer: Channel, side: Side, joined: Joined, groups: int, rng: Rng) -> Words:
     """Share the totals as the other site."""
-    theirs = question.words[0] if question.groups_at == "asker" else question.words[1]
-    tools = await hidden_rows.sender_tools(peer, rng=rng.spawn())
-    ids = _hidden_ids(side, rng)
-    mine = _side_by_side(
-        await hidden_rows.sender(peer, ids, side.values, others=theirs, tools=tools, rng=rng, context=context)
-    )  # (2), (3)
+    mine, ot = _side_by_side(joined.rows), joined.tools.sending
     if groups == 1:
         return _added(mine, 1)
     totals = np.empty((groups, mine.shape[1]), np.uint64)
     for part in _groups_at_once(groups, len(mine)):
         count = part.stop - part.start
         none = np.zeros(count * len(mine), np.uint8)
-        routed = await masked_values.holder(peer, none, np.tile(mine, (count, 1)), ot=tools.sending, rng=rng)  # (4)
+        routed = await masked_values.holder(peer, none, np.tile(mine, (count, 1)), ot=ot, rng=rng)  # (4)
         totals[part] = await offload(_added, routed, count)
     return totals
 
@@ -207,9 +272,9 @@ def _groups_at_once(groups: int, bins: int) -> list[slice]:
     return [slice(lo, min(lo + step, groups)) for lo in range(0, groups, step)]
 
 
-def _hidden_ids(side: Side, rng: Rng) -> list[bytes]:
+def hidden_ids(ids: Sequence[bytes], keep: NDArray[np.bool_], rng: Rng) -> list[bytes]:
     """Put an id that nobody has in the place of each row that does not count, so that their number stays hidden."""
-    return [key if kept else b"none:" + rng.bytes(16) for key, kept in zip(side.ids, side.keep.tolist(), strict=True)]
+    return [key if kept else b"none:" + rng.bytes(16) for key, kept in zip(ids, keep.tolist(), strict=True)]
 
 
 def _keys(outline: Outline, peer: str) -> tuple[Key, ...]:
@@ -229,7 +294,7 @@ def _opening(guards: tuple[int, ...], minimum: int) -> Circuit:
     left = [builder.garbler(64) for _ in guards]
     right = [builder.evaluator(64) for _ in guards]
     totals = [circuit_words.add(builder, x, y) for x, y in zip(left, right, strict=True)]
-    enough = {guard: circuit_words.threshold(builder, totals[guard], minimum) for guard in {0, *guards}}
+    enough = {guard: circuit_words.threshold(builder, totals[guard], minimum, signed=True) for guard in {0, *guards}}
     shown = [builder.conjunction(enough[0], enough[guard]) for guard in guards]
     bits = [builder.conjunction(show, bit) for show, total in zip(shown, totals, strict=True) for bit in total]
     return builder.build([*bits, *shown])
@@ -253,7 +318,7 @@ PROTOCOL = Protocol(
                 "The names of the partner's groups that have enough rows in the partner's own table, if it makes the "
                 "groups.",
                 "By how many binary places the partner's values were moved: the size of their sum to a power of two.",
-                "Not: which rows join, totals of groups that are too small, any single value.",
+                "Not: which rows join, totals of groups that are too small, the values that a total is made of.",
             ),
             "partner": (
                 "The number of the asker's ids, its kept-out rows included, and the number of its groups.",
@@ -268,6 +333,8 @@ PROTOCOL = Protocol(
         notes=(
             "Several questions can be subtracted from each other: two groups that differ by one person give that "
             "person's values. The minimum bounds groups, not differences; keep a log of questions, or add noise.",
+            "Where the partner adds noise, everything that is opened holds it, and which totals are shown depends on "
+            "counts with noise; its scale is right only if the asker keeps to the agreed bounds and groups.",
             "A site can bring rows that it made up; nothing checks them.",
         ),
     ),

@@ -16,7 +16,7 @@ import hashlib
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from atoll.core.protocol import Card, Protocol
 from atoll.crypto import item_hash
 from atoll.crypto.random import Rng
 
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
 Words = NDArray[np.uint64]
 Tags = NDArray[np.uint8]
@@ -124,12 +125,19 @@ async def receive_from_each(
         counts[name] = done, total
         progress(sum(done for done, _ in counts.values()), sum(total for _, total in counts.values()))
 
-    tasks = [asyncio.ensure_future(receive(peer, functools.partial(count, name))) for name, peer in peers.items()]
+    found = await together([receive(peer, functools.partial(count, name)) for name, peer in peers.items()])
+    return dict(zip(peers, found, strict=True))
+
+
+async def together(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await all; when one fails, or the caller is cancelled, cancel the others and wait for their end."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
-        return dict(zip(peers, await asyncio.gather(*tasks), strict=True))
+        return list(await asyncio.gather(*tasks))
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def receive_separately(

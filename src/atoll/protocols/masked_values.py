@@ -7,7 +7,8 @@ Holder, bits β_j and values v_j                            Partner, bits γ_j; 
 has β_j·v_j − P_j(0)                                       has P_j(γ_j) + γ_j·(what came)
 
 m·v = β·v + γ·(1 − 2β)·v.  With v = 1 the bit itself becomes a number.  A value of which both sides have a share is
-multiplied by running this twice, each side once as the holder.
+multiplied by running this twice, each side once as the holder.  Bit strings are values, too: where shares are to be
+joined by XOR, sums and differences above are XOR, and (2) sends P_j(0) ⊕ P_j(1) ⊕ v_j.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Corrections(Message, frozen=True):
     words: U64
 
 
-async def holder(peer: Channel, bits: Bits, values: Words, *, ot: OtSender, rng: Rng) -> Words:
+async def holder(peer: Channel, bits: Bits, values: Words, *, ot: OtSender, rng: Rng, exclusive: bool = False) -> Words:
     """Share one's own values where the hidden bits are 1.
 
     Args:
@@ -51,9 +52,10 @@ async def holder(peer: Channel, bits: Bits, values: Words, *, ot: OtSender, rng:
         values: (n, k) uint64, integers modulo 2^64; where k is 0 nothing is sent.
         ot: Transfers in which this site is the sender.
         rng: Secret randomness.
+        exclusive: Whether shares are joined by XOR, the same at both sides.
 
     Returns:
-        This side's shares, (n, k) uint64: the sum with the partner's, modulo 2^64, is bit times value.
+        This side's shares, (n, k) uint64: the sum with the partner's, modulo 2^64, is bit times value; or the XOR.
 
     Raises:
         ProtocolError: As the card says.
@@ -70,12 +72,13 @@ async def holder(peer: Channel, bits: Bits, values: Words, *, ot: OtSender, rng:
         swap = np.unpackbits(flips, count=size, bitorder="little").astype(bool)
         for rows in _rows(size, k):
             here = slice(part.start + rows.start, part.start + rows.stop)
-            out[here], words = await offload(_corrections, sent, rows, swap[rows], bits[here], values[here])
+            work = _exclusive if exclusive else _corrections
+            out[here], words = await offload(work, sent, rows, swap[rows], bits[here], values[here])
             await peer.send(Corrections(words))  # (2)
     return out
 
 
-async def partner(peer: Channel, bits: Bits, k: int, *, ot: OtReceiver, rng: Rng) -> Words:
+async def partner(peer: Channel, bits: Bits, k: int, *, ot: OtReceiver, rng: Rng, exclusive: bool = False) -> Words:
     """Share the holder's values where the hidden bits are 1.
 
     Args:
@@ -84,6 +87,7 @@ async def partner(peer: Channel, bits: Bits, k: int, *, ot: OtReceiver, rng: Rng
         k: Values that belong to each bit.
         ot: Transfers in which this site is the receiver.
         rng: Secret randomness.
+        exclusive: As of `holder`.
 
     Returns:
         This side's shares, (n, k) uint64.
@@ -100,7 +104,8 @@ async def partner(peer: Channel, bits: Bits, k: int, *, ot: OtReceiver, rng: Rng
             here = slice(part.start + rows.start, part.start + rows.stop)
             words = (await peer.recv(Corrections, words=(rows.stop - rows.start, k))).words  # (2)
             pads = await offload(_pads, got.t[rows], got.first + rows.start, k)
-            out[here] = pads + words * bits[here, np.newaxis].astype(np.uint64)
+            chosen = words * bits[here, np.newaxis].astype(np.uint64)
+            out[here] = pads ^ chosen if exclusive else pads + chosen
     return out
 
 
@@ -114,11 +119,24 @@ def _corrections(
     sent: silent_transfer.Sent, rows: slice, swap: NDArray[np.bool_], bits: Bits, values: Words
 ) -> tuple[Words, Words]:
     """Return the holder's shares of some rows and what it sends for them."""
-    mine, q = bits[:, np.newaxis].astype(np.uint64), sent.q[rows]
-    zero, one = (_pads(strings, sent.first + rows.start, values.shape[1]) for strings in (q, q ^ sent.delta))
-    of_zero, of_one = np.where(swap[:, np.newaxis], one, zero), np.where(swap[:, np.newaxis], zero, one)
+    mine, (of_zero, of_one) = bits[:, np.newaxis].astype(np.uint64), _both_pads(sent, rows, swap, values.shape[1])
     signed = values - np.uint64(2) * mine * values
     return mine * values - of_zero, of_zero - of_one + signed
+
+
+def _exclusive(
+    sent: silent_transfer.Sent, rows: slice, swap: NDArray[np.bool_], bits: Bits, values: Words
+) -> tuple[Words, Words]:
+    """Do the same for shares that are joined by XOR."""
+    mine, (of_zero, of_one) = bits[:, np.newaxis].astype(np.uint64), _both_pads(sent, rows, swap, values.shape[1])
+    return mine * values ^ of_zero, of_zero ^ of_one ^ values
+
+
+def _both_pads(sent: silent_transfer.Sent, rows: slice, swap: NDArray[np.bool_], k: int) -> tuple[Words, Words]:
+    """Return the pads that stand for the partner's bits 0 and 1."""
+    q = sent.q[rows]
+    zero, one = (_pads(strings, sent.first + rows.start, k) for strings in (q, q ^ sent.delta))
+    return np.where(swap[:, np.newaxis], one, zero), np.where(swap[:, np.newaxis], zero, one)
 
 
 def _pads(strings: Words, first: int, k: int) -> Words:
@@ -136,7 +154,8 @@ PROTOCOL = Protocol(
         "(multiplexer), with random transfers turned to chosen ones.",
         security="Semi-honest, 2 parties, computational 128 bits, as `silent-transfer`; fixed-key AES as a tweakable "
         "correlation-robust hash for the pads.",
-        inputs="Both: halves of n bits shared by XOR. holder: k integers modulo 2^64 for each bit.",
+        inputs="Both: halves of n bits shared by XOR, and whether shares of products are sums or XOR. holder: k "
+        "integers modulo 2^64, or strings of 64 bits, for each bit.",
         reveals={
             "holder": ("n, and nothing of the bits.",),
             "partner": ("n and k, and nothing of bits and values: its shares are random.",),

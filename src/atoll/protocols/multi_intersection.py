@@ -63,6 +63,7 @@ async def receive_common(
     context: Sequence[str] = (),
     largest: int = LARGEST,
     minimum: int = 0,
+    before: int = 0,
     tell: bool = True,
     progress: Progress = lambda done, total: None,
 ) -> Rows:
@@ -75,6 +76,7 @@ async def receive_common(
         context: Job and columns; what all sites must agree on before ids are compared.
         largest: Most ids a partner may announce.
         minimum: Fewest common ids; with less nobody is told anything.
+        before: Common ids of earlier runs that count towards the minimum.
         tell: Whether the partners learn the common ids.
         progress: Called with partners done and partners in all.
 
@@ -90,7 +92,9 @@ async def receive_common(
         raise ValueError("an intersection needs a partner")
     context, done = (*context, _mode(tell)), 0
     if len(peers) == 1:
-        return await _receive_pair(next(iter(peers.values())), ids, rng, context, largest, minimum, tell, progress)
+        return await _receive_pair(
+            next(iter(peers.values())), ids, rng, context, largest, minimum - before, tell, progress
+        )
 
     async def evaluated(peer: Channel) -> tuple[Words, Words]:
         nonlocal done
@@ -109,7 +113,7 @@ async def receive_common(
     sums = np.bitwise_xor.reduce([shares for _, shares in found])  # (4)
     rows = np.flatnonzero(sums == 0)
     rows = rows[rng.permutation(len(rows))]
-    refuse_few(len(rows), minimum)
+    refuse_few(before + len(rows), minimum)
     if tell:
         width = _tag_bytes(len(ids))
         for peer, (values, _) in zip(peers.values(), found, strict=True):
@@ -127,6 +131,7 @@ async def join(
     context: Sequence[str] = (),
     largest: int = LARGEST,
     minimum: int = 0,
+    before: int = 0,
     tell: bool = True,
 ) -> Rows:
     """Be a partner: let the hub learn which ids all have in common, and learn them oneself if the hub tells.
@@ -148,7 +153,7 @@ async def join(
     """
     context = (*context, _mode(tell))
     if len(partners) == 1:
-        return await _join_pair(hub, ids, rng, context, largest, minimum, tell)
+        return await _join_pair(hub, ids, rng, context, largest, minimum - before, tell)
     keys = await pairwise_keys.agree(hub, partners, rng=rng.spawn(), seal=seal, context=context)  # (1)
     function = await vole_oprf.sender(hub, ids, rng=rng.spawn(), context=context, largest=largest)  # (2)
     values = np.empty_like(function.values)  # F in the order of the ids
@@ -161,7 +166,7 @@ async def join(
     width = _tag_bytes(function.others)
     tags = (await hub.recv(Common, tags=(AtMost(min(len(ids), function.others)), width))).tags  # (5)
     rows = await offload(_look_up, pads(values, TAGS, width), tags)
-    refuse_few(len(rows), minimum)
+    refuse_few(before + len(rows), minimum)
     return rows
 
 

@@ -284,6 +284,7 @@ class Answered(_Part, frozen=True):
         question: In SQL, as the contract has it.
         plan: The plan in words, a line an entry.
         minimum: Fewest joined rows of a group that is shown.
+        noisy: Whether the numbers hold noise, as the plan says.
         columns: Names of the answer's columns; empty where this site did not get the answer.
         rows: The answer as text, one entry a column; numbers are marked by `numeric`.
         numeric: Which columns hold numbers.
@@ -292,6 +293,7 @@ class Answered(_Part, frozen=True):
     question: str
     plan: tuple[str, ...]
     minimum: int
+    noisy: bool = False
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     numeric: tuple[bool, ...] = ()

@@ -10,8 +10,9 @@ import numpy as np
 from atoll.data.columns import Columns
 from atoll.data.frames import table_of
 from atoll.query.statistics.answer import Answer, answer
-from atoll.query.statistics.local import contribution
-from atoll.query.statistics.plan import parse
+from atoll.query.statistics.local import Contribution, contribution
+from atoll.query.statistics.plan import Plan, parse
+from atoll.query.statistics.quantile import finish, ranks
 
 Frame = dict[str, Any]
 
@@ -68,7 +69,29 @@ def plainly(sql: str, frames: dict[str, Frame], threshold: int = 1) -> Answer:
         values = {site: iter(parts[site].values[at[site]]) for site in plan.sites}
         totals[row] += [1 if not m.site else next(values[m.site]) for m in plan.measures]
     shown = [at for at in range(len(labels)) if totals[at, 0] >= threshold or not plan.groups]
-    return answer(plan, [labels[at] for at in shown], totals[shown], {s: parts[s].bits for s in plan.sites})
+    bits = {site: parts[site].bits for site in plan.sites}
+    found = [column[shown] for column in quantiles(plan, parts, pairs, len(labels))]
+    return answer(plan, [labels[at] for at in shown], totals[shown], bits, quantiles=found)
+
+
+def quantiles(
+    plan: Plan, parts: dict[str, Contribution], pairs: list[tuple[int, int]], groups: int
+) -> list[Any]:  # fmt: skip
+    """Look the values up in a plain sort of each group, one column for each of the plan's quantiles."""
+    out = []
+    for one in plan.quantiles:
+        column = list(plan.ordered(one.site)).index(one.sql)
+        here = plan.sites.index(one.site)
+        grouped = plan.sites.index(plan.group_site) if plan.group_site else None
+        values: list[list[float]] = [[] for _ in range(groups)]
+        for pair in pairs:
+            group = 0 if grouped is None else parts[plan.group_site].group[pair[grouped]]
+            values[group].append(parts[one.site].ordered[pair[here], column])
+        there = [sorted(value for value in each if not np.isnan(value)) for each in values]
+        picked = [[(each or [0.0])[rank - 1] for rank in ranks(one, len(each))] for each in there]
+        done = finish(one, [len(each) for each in there], np.array(picked))
+        out.append(np.ma.masked_array(done, [not each for each in there]))
+    return out
 
 
 def by_duckdb(sql: str, frames: dict[str, Frame]) -> Answer:

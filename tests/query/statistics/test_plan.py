@@ -23,6 +23,11 @@ QUESTIONS = [
     f"select b.city, b.age > 50 as senior, count(*) {JOIN} group by b.city, b.age > 50 "
     "order by count(*) desc, 1, 2 limit 4",
     f"select sum(b.balance), avg(b.balance), stddev(b.balance) {JOIN} where b.age > 1000",
+    f"select min(b.balance), max(b.balance), median(b.balance), median(t.spend) {JOIN}",
+    f"select t.plan, quantile_cont(b.age, 0.3), quantile_disc(b.age, .75), quantile(t.spend, 0.1) as low {JOIN} "
+    "group by t.plan having max(b.age) > 20 or max(b.age) is null order by median(b.age) nulls last, low, 1",
+    f"select b.city, count(*), avg(b.age), max(t.spend) - min(t.spend) as reach, median(b.balance) {JOIN} group by 1",
+    f"select median(b.balance), min(t.tenure), quantile_disc(t.spend, 1) {JOIN} where b.age > 1000",
 ]
 
 
@@ -44,7 +49,14 @@ def test_plans_answer_what_duckdb_answers_on_the_pooled_tables(sql: str, seed: i
         ("select count(*) from bank left join telco using (id)", "joins two sites by their ids"),
         ("select count(*) from bank join bank using (id)", "two different sites"),
         ("select count(*) from bank a join bank b using (id)", "two different sites"),
-        (f"select median(b.age) {JOIN}", "MEDIAN is not supported over a hidden join"),
+        (f"select mode(b.age) {JOIN}", "MODE is not supported over a hidden join"),
+        (f"select quantile_cont(b.age, 1.5) {JOIN}", "one number from 0 to 1"),
+        (f"select quantile_disc(b.age, [0.1, 0.2]) {JOIN}", "one number from 0 to 1"),
+        (f"select quantile_disc(b.age, 1e-1) {JOIN}", "one number from 0 to 1"),
+        (f"select quantile_cont(b.age) {JOIN}", "one number from 0 to 1"),
+        (f"select min(b.age, 2) {JOIN}", "one plain argument"),
+        (f"select percentile_cont(0.5) within group (order by b.age) {JOIN}", "not supported"),
+        (f"select median(distinct b.age) {JOIN}", "no DISTINCT"),
         (f"select count(distinct b.city) {JOIN}", "no DISTINCT"),
         (f"select sum(b.age * t.spend) {JOIN}", "uses columns of both sites"),
         (f"select count(*) {JOIN} where b.age > t.tenure", "uses columns of both sites"),
@@ -81,6 +93,10 @@ def test_equal_measures_are_totalled_once_and_both_sites_make_the_same_plan() ->
         (f"select sum(b.city) {JOIN}", "cannot be computed at bank"),
         (f"select sum(b.age * 1e300) {JOIN}", "too large to add up"),
         (f"select sum(b.age / 0) {JOIN}", "not finite|computed"),
+        (f"select max(b.age / 0) {JOIN}", "not finite"),
+        (f"select median(b.balance * 1e308 * 1e308) {JOIN}", "not finite|Overflow"),
+        (f"select min(b.city) {JOIN}", "is text at bank; minima, maxima and quantiles are of numbers"),
+        (f"select max(b.age > 30) {JOIN}", "is true or false at bank"),
     ],
 )
 def test_what_a_site_cannot_compute_is_an_error_of_that_site(sql: str, words: str) -> None:

@@ -19,9 +19,11 @@ from atoll.data.columns import Columns
 from atoll.data.sources import Table
 
 if TYPE_CHECKING:
+    from atoll.node.budgets import Reserved
     from atoll.node.job import Job, Part
     from atoll.node.reruns import Reruns
     from atoll.node.store import Store
+    from atoll.privacy.accountant import Loss
     from atoll.protocols.pairwise_keys import Seal
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -39,6 +41,7 @@ class Work:
         store: where this job writes at this site.
         earlier: opens what an earlier job left here, by its id or name.
         reruns: what this site remembers of earlier alignments; None where nothing is kept.
+        budget: the part of the data set's privacy budget that this job has reserved; None where nothing is kept.
         seal: signs and checks keys between partners, which travel through the hub; None where nobody could swap them.
         run: random id that the sites share while this job is tried until it is done; empty where nothing is kept.
         table: this site's rows as read.
@@ -57,6 +60,7 @@ class Work:
     store: Store
     earlier: Callable[[str], Store]
     reruns: Reruns | None = None
+    budget: Reserved | None = None
     seal: Seal | None = None
     run: bytes = b""
     table: Table | None = None
@@ -113,6 +117,10 @@ class Step(ABC, Generic[P]):
     def says(self, job: Job) -> tuple[str, ...]:
         """Lines that people should read before they approve the job, beside the cards of its protocols."""
         return ()
+
+    def loss(self, job: Job, site: str) -> Loss | None:
+        """What the step can tell about one person in a site's data set; None if no noise bounds it."""
+        return None
 
     def check(self, work: Work) -> None:
         """Refuse, before anything is sent, what cannot work with this site's own data."""

@@ -147,7 +147,8 @@ PROTOCOL = Protocol(
     title="The label holder tells which common rows are kept for the test",
     card=Card(
         source="Atoll; keyed BLAKE2b of the id, RFC 7693.",
-        security="Nothing is hidden: the parts are a function of the ids, which both sides know, and of a seed.",
+        security="Nothing is hidden: the parts are a function of the ids, which both sides know of the rows that they "
+        "have, and of a seed.",
         inputs="Label holder: which of the n common rows are test rows. Feature holder: n.",
         reveals={
             "label holder": ("Nothing.",),

@@ -31,6 +31,7 @@ def answer(
     totals: NDArray[np.int64],
     bits: Mapping[str, Sequence[int]],
     shown: NDArray[np.bool_] | None = None,
+    quantiles: Sequence[NDArray[Any]] = (),
 ) -> Answer:
     """Finish a question.
 
@@ -40,6 +41,7 @@ def answer(
         totals: (len(labels), measures) int64, in the plan's order.
         bits: fractional bits of each site's measures, by site.
         shown: which totals were opened, as `totals`; what depends on others is missing in the answer. All if left out.
+        quantiles: for each of the plan's (len(labels),) float64, masked where it was not opened.
 
     Returns:
         The answer, as the question orders it.
@@ -54,6 +56,7 @@ def answer(
     for at, scale in enumerate(scales):
         values = totals[:, at].astype(np.float64) / 2.0**scale if scale else totals[:, at]
         table[f"m{at}"] = values if shown is None else np.ma.masked_array(values, ~shown[:, at])
+    table.update({f"q{at}": values for at, values in enumerate(quantiles)})
     with duckdb.connect(config={"enable_external_access": "false"}) as connection:
         connection.register("totals", table)
         done = connection.execute(plan.answer)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from atoll.query.statistics.plan import Measure, Plan
+from atoll.query.statistics.plan import Measure, Plan, Quantile
+from atoll.query.statistics.private import Private
 
 _TOTALS = {
     "count": "number of rows with {}",
@@ -12,13 +13,14 @@ _TOTALS = {
 }
 
 
-def explain(plan: Plan, asker: str, threshold: int) -> tuple[str, ...]:
+def explain(plan: Plan, asker: str, threshold: int, private: Private | None = None) -> tuple[str, ...]:
     """Return a plan as lines of text.
 
     Args:
         plan: the plan.
         asker: the site that gets the answer.
         threshold: fewest rows of a group that is shown.
+        private: what is agreed where the answer gets noise.
     """
     other = next(site for site in plan.sites if site != asker)
     lines = []
@@ -28,12 +30,20 @@ def explain(plan: Plan, asker: str, threshold: int) -> tuple[str, ...]:
         if plan.group_site == site:
             lines.append(f"  groups by {', '.join(map(_plain, plan.groups))}")
         lines += [f"  {_total(measure)}" for measure in plan.of(site)]
+        lines += [f"  the order of its rows by {_plain(sql)}" for sql in plan.ordered(site)]
         if lines[-1].endswith(":"):
             lines.append("  which rows there are")
     shown = f"for each group with at least {threshold} joined rows" if plan.groups else f"if {threshold} rows join"
-    totals = ", ".join(["the number of joined rows", *map(_total, plan.measures[1:])])
+    totals = ", ".join(["the number of joined rows", *map(_total, plan.measures[1:]), *map(_place, plan.quantiles)])
     lines += [f"{asker} learns, {shown}: {totals}.", f"{asker} does not learn which rows join."]
-    if plan.group_site == other:
+    if plan.quantiles:
+        lines.append(
+            f"Smallest, largest and middle values are single persons' values; {asker} learns them exactly, and not "
+            "whose they are."
+        )
+    if private:
+        lines += private.lines
+    if plan.group_site == other and not private:
         lines.append(f"{asker} learns the names of the groups that have at least {threshold} rows at {other}.")
     lines += [
         f"{other} learns how many ids {asker} has; not which rows join, nor how many, nor the answer.",
@@ -44,6 +54,15 @@ def explain(plan: Plan, asker: str, threshold: int) -> tuple[str, ...]:
 
 def _total(measure: Measure) -> str:
     return _TOTALS[measure.total].format(_plain(measure.sql))
+
+
+def _place(quantile: Quantile) -> str:
+    sql = _plain(quantile.sql)
+    if quantile.place in ("min", "max"):
+        return f"the {'smallest' if quantile.place == 'min' else 'largest'} value of {sql}"
+    if quantile.place == "disc":
+        return f"the value of {sql} at {quantile.at} of the way from the smallest to the largest"
+    return f"both values of {sql} next to {quantile.at} of the way from the smallest to the largest"
 
 
 def _plain(sql: str) -> str:

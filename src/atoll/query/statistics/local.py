@@ -13,6 +13,7 @@ from atoll.core.errors import InputError
 from atoll.data.columns import Columns
 from atoll.data.scan import nearest
 from atoll.query.statistics.plan import Measure, Plan
+from atoll.query.statistics.private import Grid, Private, numbered
 
 MOST_GROUPS = 256
 FRACTION_BITS = 44
@@ -34,6 +35,7 @@ class Contribution:
         labels: the groups' keys, one tuple each; empty at a site that makes no groups.
         values: (n, V) int64: what each row adds to the site's measures, in the plan's order, scaled.
         bits: (V,) fractional bits of each measure: how many binary places its values were moved.
+        ordered: (n, E) float64: the values of the expressions of `Plan.ordered`, NaN where there is none.
     """
 
     keep: NDArray[np.bool_]
@@ -41,9 +43,12 @@ class Contribution:
     labels: tuple[tuple[Any, ...], ...]
     values: I64
     bits: tuple[int, ...]
+    ordered: NDArray[np.float64]
 
 
-def contribution(plan: Plan, site: str, columns: Columns, threshold: int) -> Contribution:
+def contribution(
+    plan: Plan, site: str, columns: Columns, threshold: int, private: Private | None = None
+) -> Contribution:
     """Compute one site's part.
 
     Args:
@@ -51,6 +56,7 @@ def contribution(plan: Plan, site: str, columns: Columns, threshold: int) -> Con
         site: this site.
         columns: its columns, n rows.
         threshold: fewest rows of a group that is shown; a group with fewer here can never reach it.
+        private: what is agreed where the answer gets noise; nothing but the values then depends on the columns.
 
     Raises:
         InputError: a column is not there, an expression cannot be computed, its values are not finite or too large, or
@@ -63,14 +69,24 @@ def contribution(plan: Plan, site: str, columns: Columns, threshold: int) -> Con
     keep = np.ones(columns.rows, np.bool_)
     for sql in conditions:
         keep &= rows.numbers(f"CASE WHEN {sql} THEN 1 ELSE 0 END", sql) == 1
-    labels, group = _groups(rows.keys(grouped), keep, threshold) if grouped else ((), np.zeros(columns.rows, np.int64))
+    labels: tuple[tuple[Any, ...], ...] = ()
+    group = np.zeros(columns.rows, np.int64)
+    if grouped and private and private.groups:
+        labels, group = private.groups, numbered(rows.keys(grouped), private.groups)
+    elif grouped:
+        labels, group = _groups(rows.keys(grouped), keep, threshold)
     keep &= group >= 0
     group[~keep] = 0
     values, bits = np.zeros((columns.rows, len(measures)), np.int64), []
     for at, measure in enumerate(measures):
-        values[:, at], fraction = _scaled(_values(rows, measure), keep, measure)
+        grid = private.grids.get(measure) if private else None
+        values[:, at], fraction = (
+            _bounded(rows, measure, keep, grid) if grid else _scaled(_values(rows, measure), keep, measure)
+        )
         bits.append(fraction)
-    return Contribution(keep, group, labels, values, tuple(bits))
+    ordered = [_in_order(rows, sql) for sql in plan.ordered(site)]
+    columned = np.stack(ordered, axis=1) if ordered else np.empty((columns.rows, 0))
+    return Contribution(keep, group, labels, values, tuple(bits), columned)
 
 
 def _groups(keys: list[tuple[Any, ...]], keep: NDArray[np.bool_], threshold: int) -> tuple[tuple[Any, ...], I64]:
@@ -89,18 +105,45 @@ def _groups(keys: list[tuple[Any, ...]], keep: NDArray[np.bool_], threshold: int
     return tuple(labels), np.fromiter((number.get(key, -1) for key in keys), np.int64, len(keys))
 
 
+def _in_order(rows: _Rows, sql: str) -> NDArray[np.float64]:
+    """Return what is put in order, NaN where there is none."""
+    if (kind := rows.kind(sql)) in ("VARCHAR", "BOOLEAN"):
+        raise InputError(
+            f"{sql} is {'text' if kind == 'VARCHAR' else 'true or false'} at {rows.site}; minima, maxima and quantiles "
+            "are of numbers",
+            cure="Turn it into a number by CASE, or count instead.",
+        )
+    return _numbers(rows, sql, np.nan)
+
+
+def _numbers(rows: _Rows, sql: str, missing: float) -> NDArray[np.float64]:
+    """Return the numbers of an expression."""
+    there = rows.numbers(f"CASE WHEN ({sql}) IS NULL THEN 0 ELSE 1 END", sql) == 1
+    values = np.where(there, rows.numbers(f"CAST(({sql}) AS DOUBLE)", sql), missing)
+    if not np.isfinite(values[there]).all():
+        raise InputError(f"{sql} is not finite in some row of {rows.site}", cure="Exclude such rows by WHERE.")
+    return values
+
+
 def _values(rows: _Rows, measure: Measure) -> NDArray[np.float64]:
     """Return what each row adds, unscaled."""
     there = rows.numbers(f"CASE WHEN ({measure.sql}) IS NULL THEN 0 ELSE 1 END", measure.sql)
     if measure.total == "count":
         return there
-    values = np.where(there == 1, rows.numbers(f"CAST(({measure.sql}) AS DOUBLE)", measure.sql), 0.0)
-    if not np.isfinite(values).all():
-        raise InputError(f"{measure.sql} is not finite in some row of {rows.site}", cure="Exclude such rows by WHERE.")
+    values = _numbers(rows, measure.sql, 0.0)
     if measure.total == "sum":
         return values
     offset = np.where(there == 1, values - _centre(values[there == 1]), 0.0)
     return offset if measure.total == "offset" else offset * offset
+
+
+def _bounded(rows: _Rows, measure: Measure, keep: NDArray[np.bool_], grid: Grid) -> tuple[I64, int]:
+    """Return what each row adds where values have bounds; no value of a row can end the job or change the scale."""
+    if len(keep) * grid.clip >= 2**ROOM:
+        raise InputError(f"the bounds of {measure.sql} are too wide for {len(keep):,} rows", cure="Narrow them.")
+    there = rows.numbers(f"CASE WHEN ({measure.sql}) IS NULL THEN 0 ELSE 1 END", measure.sql) == 1
+    values = rows.numbers(f"TRY_CAST(({measure.sql}) AS DOUBLE)", measure.sql)
+    return np.where(keep & there, grid.whole(values, measure), 0), grid.bits
 
 
 def _centre(values: NDArray[np.float64]) -> float:
@@ -145,6 +188,10 @@ class _Rows:
         """Return a number for every row, NaN where there is none."""
         found = self._run(f'SELECT {sql} AS v FROM rows ORDER BY "row number"', shown).fetchnumpy()["v"]  # noqa: S608
         return np.asarray(np.ma.filled(np.ma.asarray(found, np.float64), np.nan), np.float64)
+
+    def kind(self, sql: str) -> str:
+        """Return the type of an expression."""
+        return str(self._run(f"SELECT {sql} AS v FROM rows LIMIT 0", sql).description[0][1])  # noqa: S608
 
     def keys(self, expressions: tuple[str, ...]) -> list[tuple[Any, ...]]:
         """Return the values of several expressions for every row."""

@@ -3,12 +3,14 @@
     select b.city, count(*), avg(t.spend) from bank b join telco t using (id) where t.tenure > 12 group by b.city
 
 Sites are the tables.  Conditions and measures use one site's columns each and are computed there; only totals over the
-join of both sites' rows are ever opened.
+join of both sites' rows, and the values at the quantiles that are asked for, are ever opened.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Literal
 
 import msgspec
@@ -40,6 +42,25 @@ class Measure(msgspec.Struct, frozen=True):
 
 ROWS = Measure("", "rows", "")
 
+Place = Literal["min", "max", "cont", "disc"]
+"""The smallest and the largest value; a quantile between two neighbouring values; a quantile that is one of them."""
+
+
+class Quantile(msgspec.Struct, frozen=True):
+    """One place in the order of a site's values among the joined rows, for each group.
+
+    Attributes:
+        site: whose columns it uses.
+        sql: an expression over the site's columns.
+        place: how the place is told.
+        at: the fraction of a quantile, 0 to 1, in decimal digits as the question has it; empty for the others.
+    """
+
+    site: str
+    sql: str
+    place: Place
+    at: str = ""
+
 
 class Plan(msgspec.Struct, frozen=True):
     """What two sites do for a question; the same at both.
@@ -50,7 +71,9 @@ class Plan(msgspec.Struct, frozen=True):
         group_site: the site whose columns make the groups; empty without groups.
         groups: expressions over its columns.
         measures: what is totalled; the first is the number of rows.
-        answer: SQL over the table `totals` with columns g0, g1, … and m0, m1, …: the final arithmetic at the asker.
+        quantiles: which values are looked up; the number of values that are there is among the measures.
+        answer: SQL over the table `totals` with columns g0, g1, …, m0, m1, … and q0, q1, …: the final arithmetic at the
+            asker.
     """
 
     sites: tuple[str, str]
@@ -58,11 +81,18 @@ class Plan(msgspec.Struct, frozen=True):
     group_site: str
     groups: tuple[str, ...]
     measures: tuple[Measure, ...]
+    quantiles: tuple[Quantile, ...]
     answer: str
 
     def of(self, site: str) -> tuple[Measure, ...]:
         """The measures of one site, in order."""
         return tuple(measure for measure in self.measures if measure.site == site)
+
+    def ordered(self, site: str) -> dict[str, tuple[Quantile, ...]]:
+        """The expressions of one site whose values are put in order, and the quantiles of each."""
+        mine = [quantile for quantile in self.quantiles if quantile.site == site]
+        names = dict.fromkeys(quantile.sql for quantile in mine)
+        return {sql: tuple(quantile for quantile in mine if quantile.sql == sql) for sql in names}
 
 
 _PLAIN = (
@@ -73,7 +103,11 @@ _PLAIN = (
 )  # fmt: skip
 """What an expression may be made of: nothing here reads a file, calls out, or depends on anything but the row."""
 
-_SUPPORTED = "count, sum, avg, var_samp, var_pop, stddev_samp, stddev_pop"
+_SUPPORTED = (
+    "count, sum, avg, var_samp, var_pop, stddev_samp, stddev_pop, min, max, median, quantile_cont, quantile_disc"
+)
+_QUANTILES = (exp.Min, exp.Max, exp.Median, exp.PercentileCont, exp.PercentileDisc, exp.Quantile)
+_FRACTION = re.compile(r"[01]|[01]?\.\d{1,12}")
 _CLAUSES = ("expressions", "from_", "joins", "where", "group", "having", "order", "limit")
 
 
@@ -87,6 +121,26 @@ def parse(sql: str) -> Plan:
         InputError: it is no such question, or asks for what is not supported; naming the part and the cure.
     """
     return _Reader(_select(sql)).plan()
+
+
+def local(sql: str, text: str, where: str) -> tuple[str, str]:
+    """Return the site and the expression that a text means in a question, as its plan has them.
+
+    Args:
+        sql: the question, for its tables.
+        text: an expression over columns of one site, which may stand for its table.
+        where: where the text stands, for errors.
+
+    Raises:
+        InputError: it is no such expression.
+    """
+    try:
+        tree = sqlglot.parse_one(text, read="duckdb")
+    except sqlglot.ParseError:
+        raise InputError(f"{where}: {text!r} is not an expression", cure="Write SITE.COLUMN.") from None
+    reader = _Reader(_select(sql))
+    reader.aliases = {**{site: site for site in reader.sites}, **reader.aliases}
+    return reader._local(tree, where)
 
 
 def _select(sql: str) -> exp.Select:
@@ -118,6 +172,7 @@ class _Reader:
         self.aliases = self._tables()
         self.sites: tuple[str, str] = tuple(dict.fromkeys(self.aliases.values()))  # type: ignore[assignment]
         self.measures: list[Measure] = [ROWS]
+        self.quantiles: list[Quantile] = []
 
     def plan(self) -> Plan:
         filters = self._filters()
@@ -128,7 +183,8 @@ class _Reader:
             raise InputError("the groups use columns of both sites", cure="Group by columns of one site.")
         groups = tuple(sql for _, sql in found)
         answer = self._answer(groups)
-        return Plan(self.sites, filters, sites.pop() if sites else "", groups, tuple(self.measures), answer)
+        group_site, measures, quantiles = sites.pop() if sites else "", tuple(self.measures), tuple(self.quantiles)
+        return Plan(self.sites, filters, group_site, groups, measures, quantiles, answer)
 
     def _tables(self) -> dict[str, str]:
         """Read FROM a JOIN b USING (id): alias → site."""
@@ -268,7 +324,7 @@ class _Reader:
         if isinstance(node, exp.Count) and isinstance(node.this, exp.Star):
             return "m0"
         if not isinstance(node, (exp.Count, exp.Sum, exp.Avg, exp.Variance, exp.VariancePop, exp.Stddev,
-                                 exp.StddevSamp, exp.StddevPop)):  # fmt: skip
+                                 exp.StddevSamp, exp.StddevPop, *_QUANTILES)):  # fmt: skip
             raise InputError(f"{_words(node)} is not supported over a hidden join", cure=f"It knows {_SUPPORTED}.")
         if isinstance(node.this, exp.Distinct) or node.expressions:
             raise InputError(f"{node.sql(dialect='duckdb')}: one plain argument is supported, no DISTINCT")
@@ -276,6 +332,8 @@ class _Reader:
         n = self._measure(site, "count", sql)
         if isinstance(node, exp.Count):
             return n
+        if isinstance(node, _QUANTILES):
+            return self._quantile(node, site, sql)
         if isinstance(node, (exp.Sum, exp.Avg)):
             s = self._measure(site, "sum", sql)
             return f"CASE WHEN {n} = 0 THEN NULL ELSE {s} END" if isinstance(node, exp.Sum) else f"{s} / NULLIF({n}, 0)"
@@ -287,6 +345,28 @@ class _Reader:
             f"ELSE GREATEST(0, {q} - {s} * {s} / {n}) / ({n} - {lost}) END"
         )
         return f"SQRT({variance})" if isinstance(node, (exp.Stddev, exp.StddevSamp, exp.StddevPop)) else variance
+
+    def _quantile(self, node: exp.AggFunc, site: str, sql: str) -> str:
+        """Have values looked up, once, and return the column that holds what comes of them."""
+        given = node.args.get("expression") or node.args.get("quantile") or node.args.get("count")
+        if isinstance(node, (exp.Min, exp.Max)):
+            found = Quantile(site, sql, "min" if isinstance(node, exp.Min) else "max")
+        elif isinstance(node, exp.Median):
+            found = Quantile(site, sql, "cont", "0.5")
+        else:
+            place: Place = "cont" if isinstance(node, exp.PercentileCont) else "disc"
+            at = given.this if isinstance(given, exp.Literal) and not given.is_string else ""
+            if not _FRACTION.fullmatch(at) or Fraction(at) > 1:
+                raise InputError(
+                    f"{node.sql(dialect='duckdb')}: the second argument is one number from 0 to 1",
+                    cure="Write it in decimal digits, as in quantile_cont(a.x, 0.25).",
+                )
+            found = Quantile(site, sql, place, at)
+        if isinstance(node, (exp.Min, exp.Max)) and given is not None:
+            raise InputError(f"{node.sql(dialect='duckdb')}: one plain argument is supported")
+        if found not in self.quantiles:
+            self.quantiles.append(found)
+        return f"q{self.quantiles.index(found)}"
 
 
 def _words(node: exp.Expr) -> str:

@@ -1,0 +1,26 @@
+"""What averaging rounds take in Flower and NVFlare, each in an environment of its own."""
+
+import sys
+from pathlib import Path
+
+from bench.harness import BenchError, PeerUnavailable, peer_environment
+
+HERE = Path(__file__).parent
+ROUNDS = 4
+
+
+def rounds(sites: int, parameters: int) -> dict[str, float]:
+    """Return the median seconds of a round by peer; peers that cannot be installed or do not finish are left out."""
+    found = {}
+    for name, requirements, script, arguments in (
+        ("Flower, plain", ["flwr[simulation]>=1.20", "numpy"], "horizontal_flower.py", ["plain"]),
+        ("Flower, SecAgg+", ["flwr[simulation]>=1.20", "numpy"], "horizontal_flower.py", ["secagg"]),
+        ("NVFlare, plain", ["nvflare", "numpy"], "horizontal_nvflare.py", []),
+    ):
+        try:
+            environment = peer_environment(name.split(",")[0].lower(), requirements)
+            done = environment.run(HERE / script, *arguments, str(sites), str(parameters), str(ROUNDS), timeout=400)
+            found[name] = float(done.value["seconds"])
+        except (PeerUnavailable, BenchError) as error:
+            print(f"  {name} did not run: {str(error)[:300]}", file=sys.stderr)
+    return found

@@ -1,0 +1,118 @@
+"""Two-way tables over sites, with the χ² test of independence.
+
+What is revealed: the categories that enough rows have (see `categories`) and the table of counts; cells may be small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+
+from atoll.core.errors import InputError
+from atoll.data.columns import Column
+from atoll.learn.horizontal.categories import categories, codes
+from atoll.learn.horizontal.rows import F64, I64, agree
+from atoll.learn.horizontal.tails import chi2_tail
+from atoll.protocols.secure_sum.totals import Totals
+
+STEP = "contingency table"
+
+
+class ContingencyParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parameters of a two-way table.
+
+    Args:
+        smallest: fewest rows of a category; rows of a rarer one are left out.
+        yates: whether χ² of a 2 × 2 table is corrected for continuity.
+    """
+
+    smallest: int = 3
+    yates: bool = True
+
+    def __post_init__(self) -> None:
+        if self.smallest < 1:
+            raise InputError("parameter smallest must be 1 or more", step=STEP, cure="Change it.")
+
+
+@dataclass(frozen=True)
+class Contingency:
+    """A two-way table; rows with a missing or a rare category are left out.
+
+    Args:
+        rows: (R,) categories of the first column.
+        columns: (C,) categories of the second.
+        counts: (R, C).
+        left_out: rows of all sites that are not in the table.
+        yates: whether χ² is corrected for continuity if R = C = 2.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    counts: I64
+    left_out: int
+    yates: bool
+
+    @property
+    def expected(self) -> F64:
+        """(R, C) counts if both columns were independent."""
+        expected: F64 = np.outer(self.counts.sum(axis=1), self.counts.sum(axis=0)) / max(self.counts.sum(), 1)
+        return expected
+
+    @property
+    def df(self) -> int:
+        """Degrees of freedom."""
+        return (len(self.rows) - 1) * (len(self.columns) - 1)
+
+    @property
+    def chi2(self) -> float:
+        """Pearson's χ²; 0 without degrees of freedom."""
+        away = np.abs(self.counts - self.expected)
+        if self.df == 1 and self.yates:
+            away = away - np.minimum(0.5, away)
+        return float((away**2 / self.expected).sum()) if self.df else 0.0
+
+    @property
+    def p_value(self) -> float:
+        """Probability of so large a χ² if both columns were independent."""
+        return chi2_tail(self.chi2, self.df) if self.df else 1.0
+
+    @property
+    def cramers_v(self) -> float:
+        """Strength of association, 0 to 1, from the uncorrected χ²."""
+        plain = replace(self, yates=False).chi2
+        return float(np.sqrt(plain / self.counts.sum() / (min(self.counts.shape) - 1))) if self.df else 0.0
+
+
+async def fit(totals: Totals, first: Column, second: Column, params: ContingencyParams) -> Contingency:
+    """Count rows of all sites by two categorical columns.
+
+    Args:
+        totals: the sum over the sites.
+        first: this site's first column.
+        second: this site's second column, row by row beside it.
+        params: the parameters, the same at every site.
+
+    Raises:
+        InputError: the columns differ in length or are not categorical.
+    """
+    if len(first.values) != len(second.values):
+        raise InputError("it has another number of rows than the first column", step=STEP, column=second.name)
+    totals, n = await agree(totals, params, (first.name, second.name), len(first.values), step=STEP)
+    both = (first.values >= 0) & (second.values >= 0)
+    kept = [column.take(np.flatnonzero(both)) for column in (first, second)]
+    names = [(await categories(totals, column, smallest=params.smallest, step=STEP))[0] for column in kept]
+    a, b = (codes(column, known) for column, known in zip(kept, names, strict=True))
+    shape = (len(names[0]), len(names[1]))
+    known = (a >= 0) & (b >= 0)
+    counts = np.bincount(a[known] * shape[1] + b[known], minlength=shape[0] * shape[1])
+    total = await totals.total(counts.astype(np.float64), what=f"{STEP}: counts")
+    return _without_empty(names[0], names[1], total.astype(np.int64).reshape(shape), n, params.yates)
+
+
+def _without_empty(rows: tuple[str, ...], columns: tuple[str, ...], counts: I64, n: int, yates: bool) -> Contingency:
+    """Leave out categories whose rows were all of a rare category in the other column."""
+    keep = [np.flatnonzero(counts.sum(axis=1)), np.flatnonzero(counts.sum(axis=0))]
+    names = [tuple(known[i] for i in at) for known, at in zip((rows, columns), keep, strict=True)]
+    return Contingency(names[0], names[1], counts[np.ix_(*keep)], n - int(counts.sum()), yates)

@@ -1,0 +1,51 @@
+"""A weighted average of networks over all sites, with every site's weight inside the sum."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atoll.core.errors import ProtocolError
+from atoll.protocols.secure_sum.totals import Totals
+
+F32 = NDArray[np.float32]
+
+
+class Averages(Protocol):
+    """Averages float32 vectors over the sites of a job; what carries it may round, the same at every site."""
+
+    async def average(self, vector: F32, weight: float, *, what: str) -> tuple[F32, float]:
+        """Return Σ wᵢ vᵢ / Σ wᵢ and Σ wᵢ, the same at all sites, bit for bit.
+
+        Args:
+            vector: (n,) float32, finite, the same n at every site.
+            weight: this site's weight, at least 0; a site of weight 0 leaves no trace in the average.
+            what: what is averaged, in a few words, for the record of what was revealed.
+
+        Raises:
+            InputError: a value is not finite or too large.
+            ProtocolError: a site did something else, or no site has a weight.
+        """
+
+
+class ExactAverages:
+    """Averages over exact sums: each site adds its weighted vector and, behind it, its weight.
+
+    Products wᵢ vᵢ are exact for whole weights below 2^29, so that the average is the true one rounded to float64 and
+    then to float32.
+
+    Args:
+        totals: the sums.
+    """
+
+    def __init__(self, totals: Totals) -> None:
+        self.totals = totals
+
+    async def average(self, vector: F32, weight: float, *, what: str) -> tuple[F32, float]:
+        """Return the average and the sum of the weights; see `Averages`."""
+        sums = await self.totals.total(np.append(vector.astype(np.float64) * weight, weight), what=what)
+        if not sums[-1] > 0:
+            raise ProtocolError(f"no site has anything to average ({what})")
+        return (sums[:-1] / sums[-1]).astype(np.float32), float(sums[-1])

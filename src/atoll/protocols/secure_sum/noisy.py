@@ -1,0 +1,126 @@
+"""Totals with noise, of which each site draws a share: nobody ever sees a total without.
+
+An algorithm whose totals change by bounded amounts with one person runs on these as on any other totals.  Values go
+over to whole numbers, fine enough for the bounds, and every site adds a discrete Gaussian share to its own before it
+hands them to whatever adds up.  Shares are sized for the sites whose noise is certainly in the sum and unknown to the
+others: those that neither drop out nor tell.  Counting on more would silently weaken the guarantee.
+
+Source: Kairouz, Liu, Steinke, "The distributed discrete Gaussian mechanism for federated learning with secure
+aggregation", ICML 2021; without its rotation, which serves vectors that are bounded by their length alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atoll.core.errors import InputError
+from atoll.core.offload import offload
+from atoll.privacy.accountant import Loss
+from atoll.privacy.mechanism import Mechanism, gaussian, loss_of_shares, share_of
+from atoll.privacy.noise import draw
+from atoll.protocols.secure_sum.totals import Totals
+
+GRAIN = 14
+"""Binary digits that one person's largest change has in whole numbers."""
+
+ROUNDING = 2
+"""Whole numbers by which a person can change a site's sum beyond its bound, through the rounding of the sum."""
+
+SMALLEST = 2.0**-60
+"""Smallest change that has a grid among the multiples of 2^-96 that totals add."""
+
+F64 = NDArray[np.float64]
+
+
+@dataclass
+class NoisyTotals:
+    """Totals of vectors of one length, each with noise; the same arguments at every site.
+
+    Args:
+        totals: what adds up.
+        clip: for each of the n numbers by how much one person can change it, at whichever site; 0 for numbers that do
+            not depend on persons, which get no noise. The caller sees to it that values keep to this.
+        epsilon: ε of all rounds together.
+        delta: δ, above 0.
+        honest: sites whose noise is certainly in every total and unknown to the others.
+        rounds: how often `total` may be called.
+        spend: called once, before the first value with noise leaves: makes the reserved part of a budget final.
+
+    Raises:
+        InputError: A bound is negative, or numbers would not fit; the noise is too small to be drawn in shares.
+    """
+
+    totals: Totals
+    clip: Sequence[float]
+    epsilon: float
+    delta: float
+    honest: int
+    rounds: int = 1
+    spend: Callable[[], None] = lambda: None
+    _done: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        """Fix the grid and the noise, from the arguments alone."""
+        if not 1 <= self.honest <= len(self.totals.sites):
+            raise InputError(f"noise cannot count on {self.honest} of {len(self.totals.sites)} sites")
+        if not all(clip == 0 or SMALLEST <= clip <= 1 / SMALLEST for clip in self.clip):
+            raise InputError(
+                "one person's change of a number is negative, tiny or huge", cure="Give 0, or use other units."
+            )
+        self._bits = np.array([GRAIN - math.frexp(clip)[1] if clip else 0 for clip in self.clip])
+        whole = tuple(
+            math.ceil(math.ldexp(clip, int(bits))) + ROUNDING if clip else 0
+            for clip, bits in zip(self.clip, self._bits, strict=True)
+        )
+        self.mechanism: Mechanism = gaussian(whole, self.epsilon, self.delta, rounds=self.rounds)
+        self._scales = share_of(self.mechanism, self.honest)
+
+    @property
+    def site(self) -> str:
+        """This site's name."""
+        return self.totals.site
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """All sites that take part."""
+        return self.totals.sites
+
+    def loss(self) -> Loss:
+        """Return what all rounds together can tell about one person."""
+        return loss_of_shares(self.mechanism, self.honest)
+
+    async def total(self, values: F64, *, what: str) -> F64:
+        """Return the sum of all sites' values with the noise of all.
+
+        Args:
+            values: (n,) float64, finite.
+            what: what is added up, for the record.
+
+        Raises:
+            InputError: All rounds are done; values are of another number, not finite, or beyond 2^52 in the grid.
+            ProtocolError: A site did something else.
+        """
+        if self._done == self.rounds:
+            raise InputError(f"{what}: the noise was made for {self.rounds} totals", cure="Plan more rounds.")
+        noisy = self._whole(values, what)
+        if not self._done:
+            await offload(self.spend)
+        self._done += 1
+        noisy += (await offload(draw, "gaussian", self._scales, 1))[0]
+        moved = np.ldexp(noisy.astype(np.float64), -self._bits)
+        return await self.totals.total(np.where(np.array(self.clip) == 0, values, moved), what=what)
+
+    def _whole(self, values: F64, what: str) -> NDArray[np.int64]:
+        """Return the values in whole numbers of the grid."""
+        if values.shape != self._bits.shape or not np.isfinite(values).all():
+            raise InputError(f"{what}: {self._bits.size} finite numbers are agreed", cure="Look for missing values.")
+        moved = np.ldexp(values, self._bits)
+        if (np.abs(moved) >= 2.0**52).any():
+            raise InputError(f"{what}: a value is too large beside one person's change", cure="Widen the bounds.")
+        whole: NDArray[np.int64] = np.rint(moved).astype(np.int64)
+        return whole
