@@ -63,7 +63,7 @@ async def without_d(site, channels):
     """A sum in which site d dies after its shares; the hub has no numbers."""
     seal = Seal.of(site.key, site.trusted())
     if site.name == "hub":
-        hub = await dropouts.hub(channels, adds=False, checked=True, patience=2.0)
+        hub = await dropouts.hub(channels, adds=False, checked=True, patience=4.0)
         await hub.serve()
         return hub.dropped
     options = {"adds": False, "checked": True}
@@ -79,10 +79,10 @@ async def without_d(site, channels):
 async def main(folder, name):
     site = load_site(Path(folder) / name)
     peers = [peer for peer in NAMES if peer != name]
-    async with Endpoint(site, listen=site.card.address, join_within=40, lost_after=2.0) as endpoint:
+    async with Endpoint(site, listen=site.card.address, join_within=90, lost_after=10.0) as endpoint:
         calls = (endpoint.link("job", site.peer(p), dial=NAMES.index(name) > NAMES.index(p)) for p in peers)
         links = await asyncio.gather(*calls)
-        gate = Gate(name, "job", KINDS, timeout=40)
+        gate = Gate(name, "job", KINDS, timeout=60)
         channels = {peer: Channel(link, gate) for peer, link in zip(peers, links, strict=True)}
         found = await topologies(site, channels)
         if name == "d":

@@ -55,7 +55,7 @@ def ran(folder: Path) -> dict[str, Any]:
         for name in NAMES
     }
     try:
-        ends = {name: (child.communicate(timeout=55), child.returncode) for name, child in children.items()}
+        ends = {name: (child.communicate(timeout=110), child.returncode) for name, child in children.items()}
     finally:
         for child in children.values():
             child.kill()
@@ -65,6 +65,7 @@ def ran(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(120)
 def test_four_sites_over_tls_of_which_one_dies(tmp_path: Path) -> None:
     sites(tmp_path)
     got = ran(tmp_path)

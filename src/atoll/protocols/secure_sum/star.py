@@ -136,7 +136,7 @@ class Member:
         return covered(_WIDE, sum_tags.hidden(tags, self.rng), self.ties.masks(bound, "tags"))
 
     async def _receive(self, question: Question) -> tuple[Words, Words]:
-        total, tags = np.empty(question.words, np.uint64), 0
+        total = np.empty(question.words, np.uint64)
         for number, piece in enumerate(question.pieces, 1):
             tags = sum_tags.WORDS if self.checked and number == len(question.pieces) else 0
             part = await self.hub.recv(Total, words=(piece.stop - piece.start,), tags=(tags,))  # (4)
@@ -208,9 +208,7 @@ class Hub:
             last = number == len(question.pieces)
             tags = np.zeros(sum_tags.WORDS if self.checked and last else 0, np.uint64)
             _same_sizes(pieces, place.stop - place.start, tags.size)
-            for piece in pieces.values():
-                await offload(question.ring.add, total[place], piece.words)  # (4)
-                _WIDE.add(tags, piece.tags)
+            await offload(_add, question.ring, total[place], tags, list(pieces.values()))  # (4)
             telling = Group(self.peers).broadcast(Total(total[place], tags))
             if last:
                 await telling
@@ -242,6 +240,8 @@ class Hub:
 
 
 def differ(name: str, asked: Question | None, other: str, question: Question | None) -> ProtocolError:
+    """Say that two sites add different things; None is nothing."""
+
     def told(asked: Question | None) -> str:
         return f"{asked.n:,} numbers of {asked.bits} bits for {asked.what!r}" if asked else "nothing more"
 
@@ -259,7 +259,14 @@ def _same_sizes(pieces: Mapping[str, Masked], words: int, tags: int) -> None:
             )
 
 
+def _add(ring: WordRing, total: Words, tags: Words, pieces: Sequence[Masked]) -> None:
+    for piece in pieces:
+        ring.add(total, piece.words)
+        _WIDE.add(tags, piece.tags)
+
+
 def covered(ring: WordRing, x: Words, masks: Masks) -> Words:
+    """Return a masked copy of a vector."""
     y = x.copy()
     ring.mask(y, masks)
     return y
