@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from atoll.cli import app
 from atoll.core.errors import ContractError, InputError
 from atoll.node.budgets import Budgets, reserve_for
 from atoll.node.job import Job, check
-from atoll.node.steps import build
+from atoll.node.steps import ask, build
 from atoll.notebook.simulation import simulate
 from atoll.privacy.accountant import NOTHING, Limit, pure
 from tests.node.sites import Sites, document, tables
@@ -111,6 +112,26 @@ def test_a_data_set_with_a_budget_takes_no_part_in_jobs_without_noise(tmp_path: 
     reserved = reserve_for(budgets, private, "shop", build(private))
     assert reserved is not None
     assert "took ε = 2 from" in reserved.sentence()
+
+
+def test_the_spend_is_on_the_disk_before_noise_is_drawn_and_without_it_none_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets, job, seen = Budgets(tmp_path, "shop"), Job.of(question()), []
+    budgets.set("people", Limit(4.0))
+    (step,) = build(job)
+
+    def drawn(mechanism: Any, groups: int) -> None:
+        seen.append([part.state for part in budgets.accounts()["people"].parts])
+
+    monkeypatch.setattr(ask, "noise", drawn)
+    step._noise(SimpleNamespace(job=job, budget=reserve_for(budgets, job, "shop", [step])))(5)
+    assert seen == [["spend"]]
+    taken_back = SimpleNamespace(job=job, budget=reserve_for(budgets, job, "shop", [step]))
+    budgets.release("people")
+    with pytest.raises(ContractError, match="no longer reserved"):
+        step._noise(taken_back)(5)
+    assert len(seen) == 1
 
 
 def test_the_profile_demands_noise_of_every_step_at_every_site() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atoll.core.channel import Channel
-from atoll.core.errors import ProtocolError
+from atoll.core.errors import ContractError, ProtocolError
 from atoll.crypto import boolean_circuit, cuckoo, garbling
 from atoll.crypto.random import Rng
 from atoll.protocols import hidden_totals as ht
@@ -184,6 +184,22 @@ def test_noise_of_the_partner_is_in_all_that_is_opened_and_decides_what_is_shown
     assert opened.shown.tolist() == [[bool(row[0] and row[at]) for at in case.question.guards] for row in enough]
     assert np.array_equal(opened.totals, np.where(opened.shown, noisy, 0))
     assert not opened.shown[0].any()  # less than nobody, with noise
+
+
+def test_nothing_is_opened_where_the_noise_is_refused() -> None:
+    def refused(groups: int) -> Any:
+        raise ContractError("the budget is spent")
+
+    case = Case((10, 10), 0, (1, 1), 1, "asker")
+    a, b, transcript = recorded_pair(timeout=5.0)
+    error, other = end_pair(
+        ask(a, case, seeded_rng(1)), ht.partner(b, case.partner, case.question, rng=seeded_rng(2), noise=refused)
+    )
+    assert isinstance(other, ContractError)
+    assert error is not None
+    ours = "protocols.garbled_circuit."
+    assert any(frame.kind.startswith(ours) for frame in play(case)[1])  # as it is where noise is not refused
+    assert not any(frame.kind.startswith(ours) for frame in transcript)
 
 
 def test_two_worlds_with_the_same_noisy_answer_look_alike() -> None:

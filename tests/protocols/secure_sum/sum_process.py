@@ -12,6 +12,7 @@ from atoll.core.channel import Channel, Gate
 from atoll.crypto.random import Rng
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import direct, dropouts, ring, star
+from atoll.protocols.secure_sum.noisy import NoisyTotals
 from atoll.protocols.secure_sum.star import Masked
 from atoll.protocols.secure_sum.sums import Sums
 from atoll.transport.grpc_link import Endpoint
@@ -51,6 +52,9 @@ async def topologies(site, channels):
             carrier = await star.member(own["hub"], MEMBERS, rng=rng, seal=seal)
         sums = Sums(carrier, rng)
         found[name] = (await sums.total(moments(site), what="moments")).tolist()
+        if name == "star":
+            noisy = NoisyTotals(sums, (1.0, 40.0), 1.0, 1e-6, honest=3)
+            found["noisy"] = (await noisy.total(moments(site)[:2], what="radius with noise")).tolist()
         await sums.finish()
     return found
 

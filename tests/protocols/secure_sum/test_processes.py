@@ -77,6 +77,10 @@ def test_four_sites_over_tls_of_which_one_dies(tmp_path: Path) -> None:
     assert totals[0] == len(DATA)
     np.testing.assert_allclose(means, DATA.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(covariance, np.cov(DATA.T), rtol=1e-8)
+    noise = np.array(got["hub"]["noisy"]) - totals[:2]  # of σ = 7.4 and 295; 15 times that by chance of e^-100
+    assert len({json.dumps(got[name]["noisy"]) for name in NAMES}) == 1
+    assert noise.all()
+    assert (np.abs(noise) < (110, 4_500)).all()
     left = rows_of("b", "c")
     assert got["b"]["without d"] == got["c"]["without d"]
     assert got["b"]["without d"][0] == len(left)
