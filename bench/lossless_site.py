@@ -14,7 +14,6 @@ import numpy as np
 from atoll.core.channel import Channel, Gate
 from atoll.crypto.random import Rng
 from atoll.learn.vertical.trees import kernels
-from atoll.node.process import settle
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import star
 from atoll.protocols.secure_sum.sums import Sums
@@ -47,6 +46,7 @@ def over_processes(report: Report, rows: int, every: int) -> None:
 
 async def site(folder: Path, name: str, every: int) -> dict[str, Any]:
     """One site: join the star, fit every model, and measure."""
+    from atoll.node.process import settle
     from bench.lossless import real
     from bench.lossless_models import MODELS
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from atoll.protocols.secure_sum.sums import Sums
 
 from atoll.core.channel import Channel, Gate
 from atoll.crypto.random import Rng
@@ -17,6 +16,7 @@ from atoll.learn.horizontal.trees import forest
 from atoll.learn.horizontal.trees.params import BoostParams
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import star
+from atoll.protocols.secure_sum.sums import Sums
 from atoll.transport.grpc_link import Endpoint
 from atoll.transport.site import load_site
 
