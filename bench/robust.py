@@ -115,7 +115,9 @@ def sites_under(attack: str, parts: list[Any], wrong: int) -> list[Any]:
     if attack == "backdoor":
         others = [attacks.boosted(one, scale=sites / wrong) for one in others]
     if attack == "little is enough":
-        others = attacks.little_is_enough(others, sites)
+        known = [[part for i, part in enumerate(parts) if i in bad and i != k] for k in bad]
+        teams = [[one, *digits.trainers(rows)] for one, rows in zip(others, known, strict=True)]
+        others = attacks.little_is_enough(teams, sites)
     return [*honest, *others]
 
 

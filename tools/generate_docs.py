@@ -237,7 +237,17 @@ def job_page() -> str:
             f"{step.title}. {first_paragraph(step)}\n",
             *key_table(params, ELSEWHERE.get(step.name, ())),
         ]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, *models()]).rstrip() + "\n"
+
+
+def models() -> list[str]:
+    """The models that step fit can name, each with its keys."""
+    from atoll.node.models import AnyModel
+
+    lines = ["## Models of step fit\n", "Each as `model: { kind: NAME, … }` with its own keys.\n"]
+    for model in typing.get_args(AnyModel):
+        lines += [f"### {model.__struct_config__.tag}\n", f"{first_paragraph(model)}\n", *key_table(model)]
+    return lines
 
 
 def keys(heading: str, struct: Any) -> list[str]:

@@ -13,6 +13,7 @@ _LAZY: dict[str, str] = {
     "Job": "atoll.node.job",
     "Lookup": "atoll.notebook.lookup",
     "VerticalBoostedTreesClassifier": "atoll.notebook.estimators",
+    "load_model": "atoll.node.kept",
     "lookup": "atoll.notebook.lookup",
     "simulate": "atoll.notebook.simulation",
 }

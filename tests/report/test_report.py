@@ -210,6 +210,18 @@ def test_foreign_text_is_escaped_everywhere() -> None:
     assert "<a href" not in specs
 
 
+def test_tables_of_figures_are_shown_with_foreign_text_escaped() -> None:
+    table = report.Table(
+        title="Numbers", columns=("Column", "Mean"), rows=((NASTY, "−1.5"),), numeric=(False, True), note="In DM."
+    )
+    text = report.render(msgspec.structs.replace(sample.holder(), tables=(table,), headline="Learnt together."))
+    tree = Tree(text)
+    for word in ("Numbers", "−1.5", "In DM.", "Learnt together."):
+        assert any(word in words for words in tree.words)
+    assert 'alert("x")' in " ".join(tree.words)
+    assert not any("alert" in script for script in tree.scripts)
+
+
 def test_the_json_beside_the_page_reads_back(tmp_path: Path) -> None:
     path = report.write_report(full(), tmp_path / "deep" / "bank.html")
     assert path == tmp_path / "deep" / "bank.html"

@@ -36,7 +36,7 @@ def check_(
     from atoll.node.home import Home
     from atoll.node.job import Job, check
     from atoll.node.policy import require
-    from atoll.node.prepare import from_home, prepare
+    from atoll.node.prepare import from_home, prepare, units_of
     from atoll.node.runner import membership
     from atoll.node.steps import build
     from atoll.node.store import Store
@@ -52,8 +52,9 @@ def check_(
     cards = membership(job, site)
     require(found.policy(), site.name, build(job))
     with tempfile.TemporaryDirectory() as folder:
-        load = from_home(found, job.sites[site.name])
-        work = prepare(job, site.name, load, Store(Path(folder)), found.result, build(job))
+        part = job.sites[site.name]
+        load, units = from_home(found, part), units_of(found, part)
+        work = prepare(job, site.name, load, Store(Path(folder)), found.result, build(job), units)
     table = work.table
     if table is not None:
         typer.echo(f"\n{site.name} can take part: {table.rows:,} rows, {len(table.columns)} columns")
@@ -105,6 +106,7 @@ def show(
     home: HomeOption = None,
 ) -> None:
     """Show a job document, or what a finished job came to."""
+    from atoll.cli.output import table
     from atoll.node.home import Home
     from atoll.node.job import Job
     from atoll.report import read_data, summary_text
@@ -115,7 +117,11 @@ def show(
     store = Home.find(home).result(job)
     typer.echo(_described(Job.load(store.path("job.yaml"))))
     typer.echo("")
-    typer.echo(summary_text(read_data(store.path("report.json"))))
+    data = read_data(store.path("report.json"))
+    typer.echo(summary_text(data))
+    for one in data.tables:
+        right = [at for at, number in enumerate(one.numeric) if number]
+        typer.echo(f"\n{one.title}\n{table(one.columns, one.rows, right=right)}")
     typer.echo(f"\nreport  {store.path('report.html')}")
 
 
@@ -171,7 +177,7 @@ def execute(home: Home, as_: str, load: Callable[[], Job], listen: str, json: bo
         watch.failed(error)
         raise typer.Exit(error.exit_code if json else show_error(error)) from None
     lines = {"result": str(store.path("result.json")), "report": str(store.path("report.html"))}
-    for name in ("scores", "answer"):
+    for name in ("scores", "answer", "statistics"):
         if store.path(f"{name}.csv").exists():
             lines[name] = str(store.path(f"{name}.csv"))
     watch.finished(lines)

@@ -1,14 +1,22 @@
-"""Matrix products modulo 2^64, the ring of additive shares."""
+"""Matrix products modulo 2^64, the ring of additive shares.
+
+Large ones are put together from products of signed digits of 22 bits, which BLAS adds up exactly in double precision
+for 512 terms at a time: six products of matrices, as digits whose weights reach 2^64 do not count.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.crypto.jit import njit
+from atoll.crypto.one_thread import one_thread
 
+F64 = NDArray[np.float64]
 U64 = NDArray[np.uint64]
 
 _COLUMNS = 512  # a tile of B of 128 rows stays in the second-level cache
 _ROWS = 128
+_LARGE = 1 << 18  # terms m·k·n from which BLAS is faster
+_TERMS = 512  # three products of digits each: below 512 · (2^42 + 2^41 + 2^41), less than 2^53
 
 
 def product(a: U64, b: U64) -> U64:
@@ -22,7 +30,11 @@ def product(a: U64, b: U64) -> U64:
         (m, n) uint64.
     """
     out = np.zeros((a.shape[0], b.shape[1]), np.uint64)
-    if out.size and a.shape[1]:
+    if out.size * a.shape[1] >= _LARGE:
+        one_thread()
+        for at in range(0, a.shape[1], _TERMS):
+            _add_large(np.ascontiguousarray(a[:, at : at + _TERMS]), np.ascontiguousarray(b[at : at + _TERMS]), out)
+    elif out.size and a.shape[1]:
         _add_product(np.ascontiguousarray(a).view(), np.ascontiguousarray(b).view(), out)
     return out
 
@@ -37,6 +49,36 @@ def _add_product(a: U64, b: U64, out: U64) -> None:
     whole = np.zeros((padded.shape[0], b.shape[1]), np.uint64)
     _tiles(padded, terms, whole)
     out += whole[:m]
+
+
+def _add_large(a: U64, b: U64, out: U64) -> None:
+    """Add A·B for up to 512 terms; the digits of A stand side by side, those of B one below the other."""
+    (m, k), n = a.shape, b.shape[1]
+    left, right = np.empty((m, 3 * k)), np.empty((3 * k, n))
+    _digits(a.view(), left[:, :k], left[:, k : 2 * k], left[:, 2 * k :])
+    _digits(b.view(), right[2 * k :], right[k : 2 * k], right[:k])
+    # weight 2^(22·(d − 1)): the first d digits of A by the first d ones of B, in the opposite order
+    for d in range(1, 4):
+        _add_shifted(left[:, : d * k] @ right[(3 - d) * k :], np.uint64(22 * (d - 1)), out)
+
+
+@njit
+def _digits(words: U64, low: F64, middle: F64, high: F64) -> None:
+    for i in range(words.shape[0]):
+        for j in range(words.shape[1]):
+            word = np.int64(words[i, j])
+            first = (word << 42) >> 42
+            word = (word >> 22) + np.int64(first < 0)  # what the digit borrowed
+            second = (word << 42) >> 42
+            low[i, j], middle[i, j] = np.float64(first), np.float64(second)
+            high[i, j] = np.float64((word >> 22) + np.int64(second < 0))
+
+
+@njit
+def _add_shifted(x: F64, shift: np.uint64, out: U64) -> None:
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] += np.uint64(np.int64(x[i, j])) << shift
 
 
 @njit
@@ -62,4 +104,5 @@ def _four(a: U64, b: U64, out: U64) -> None:
 
 def warm() -> None:
     """Compile this module's kernels."""
-    product(np.ones((1, 1), np.uint64), np.ones((1, 1), np.uint64))
+    for side in (1, 64):
+        product(np.ones((side, side), np.uint64), np.ones((side, side), np.uint64))

@@ -65,12 +65,14 @@ class Mismatch(msgspec.Struct, frozen=True):
             them all, the others cannot.
         sites: what each site has, in words.
         cure: what to do about it.
+        twins: categories that differ in case or space only, as `'a' and 'A'`.
     """
 
     column: str
     what: Literal["absent", "kind", "unit", "categories"]
     sites: dict[str, str]
     cure: str
+    twins: tuple[str, ...] = ()
 
 
 class Agreement(msgspec.Struct, frozen=True):
@@ -176,9 +178,10 @@ def _categories(name: str, found: Mapping[str, ColumnSchema]) -> list[Mismatch]:
     alike = defaultdict(set)
     for category in set.union(*sets.values()):
         alike["".join(category.casefold().split())].add(category)
-    twins = [" and ".join(map(repr, sorted(group))) for group in alike.values() if len(group) > 1]
+    twins = tuple(sorted(" and ".join(map(repr, sorted(group))) for group in alike.values() if len(group) > 1))
     cure = "All sites will use all of them; mend those that mean the same."
-    return [Mismatch(name, "categories", words, f"{'; '.join(sorted(twins))}: one value? {cure}" if twins else cure)]
+    cure = f"{'; '.join(twins)}: one value? {cure}" if twins else cure
+    return [Mismatch(name, "categories", words, cure, twins)]
 
 
 def _listed(values: list[str]) -> str:

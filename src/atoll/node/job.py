@@ -16,12 +16,13 @@ import msgspec
 
 from atoll.core.errors import ContractError, InputError
 from atoll.node.document import decode, flatten, parse
-from atoll.node.steps import AnyParams
+from atoll.node.steps import AnyParams, Compare
+from atoll.node.steps.base import Topology
 
 SiteName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
-Role = Literal["label-holder", "feature-holder", "asker", "data-holder"]
-HUBS: Mapping[str, str] = {"label-holder": "feature-holder", "asker": "data-holder"}
+Role = Literal["label-holder", "feature-holder", "asker", "data-holder", "aggregator", "member"]
+HUBS: Mapping[str, str] = {"label-holder": "feature-holder", "asker": "data-holder", "aggregator": "member"}
 """Who is in the middle of a job's star, and what the others then are."""
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 
@@ -31,18 +32,19 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     Attributes:
         role: `label-holder` (exactly one) and `feature-holder` in jobs that train or score; `asker` (exactly one) and
-            `data-holder` in jobs that answer a question.
-        data: the site's own name of its data set.
+            `data-holder` in jobs that answer a question; `aggregator` (exactly one) and `member` in jobs of sites with
+            the same columns and different people.
+        data: the site's own name of its data set; an aggregator may bring none.
         id: the id column, or columns that make one key together; or a list of such lists, keys by which rows are
             matched in order of preference: `[[phone], [name, born]]`. They must mean the same at every site, in the
-            same order.
-        label: the label holder's column of outcomes, 0 or 1.
+            same order. Members and aggregator need none, for their rows are not joined.
+        label: the label holder's column of outcomes, 0 or 1; among members the same column at every site, of any kind.
         columns: the columns that take part; empty means all but the ids and the label.
     """
 
     role: Role
-    data: str
-    id: str | tuple[str | tuple[str, ...], ...]
+    data: str = ""
+    id: str | tuple[str | tuple[str, ...], ...] = ()
     label: str = ""
     columns: tuple[str, ...] = ()
 
@@ -55,6 +57,8 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 "id mixes columns and lists of columns, or holds an empty list",
                 cure="Write `[a, b]` for one key of two columns, `[[a], [b]]` for two keys in order of preference.",
             )
+        if not self.data and self.role != "aggregator":
+            raise InputError("lacks the key 'data'", cure="Add `data:`.")
 
     @property
     def keys(self) -> tuple[tuple[str, ...], ...]:
@@ -154,16 +158,33 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     @property
     def hub(self) -> str:
-        """The site in the middle of the star: the label holder, or the asker."""
+        """The site in the middle of the star: the label holder, the asker, or the aggregator."""
         return next(name for name, part in self.sites.items() if part.role in HUBS)
+
+    @property
+    def horizontal(self) -> bool:
+        """Whether the sites hold the same columns of different people."""
+        return self.sites[self.hub].role == "aggregator"
+
+    @property
+    def label(self) -> str:
+        """The column of outcomes; empty where no site names one."""
+        return next((part.label for part in self.sites.values() if part.label), "")
 
     @property
     def partners(self) -> tuple[str, ...]:
         """The other sites in alphabetical order."""
         return tuple(sorted(name for name, part in self.sites.items() if part.role not in HUBS))
 
+    @property
+    def topology(self) -> Topology:
+        """How the sites of a horizontal job add; see step `compare`."""
+        return next((step.topology for step in self.steps if isinstance(step, Compare)), "star")
+
     def peers(self, site: str) -> tuple[str, ...]:
-        """The sites that `site` is linked to: all of them for the hub, the hub for the others."""
+        """The sites that `site` is linked to: all of them for the hub, the hub for the others of a star."""
+        if self.topology != "star":
+            return tuple(sorted(name for name in self.sites if name != site))
         return self.partners if site == self.hub else (self.hub,)
 
     def to_yaml(self) -> str:
@@ -207,6 +228,15 @@ def check(job: Job, now: datetime | None = None) -> None:
             )
     _check_roles(job)
     _check_noise(job)
+    if job.horizontal:
+        _check_members(job)
+    else:
+        _check_holders(job)
+    check_order(job)
+
+
+def _check_holders(job: Job) -> None:
+    """Refuse parts of a job whose sites hold different columns of the same people."""
     widths = {name: tuple(map(len, part.keys)) for name, part in job.sites.items()}
     if len(set(widths.values())) != 1 or () in widths.values():
         named = "; ".join(f"{name} {part.key_text}" for name, part in job.sites.items())
@@ -214,7 +244,35 @@ def check(job: Job, now: datetime | None = None) -> None:
     for name, part in job.sites.items():
         if part.label and part.role != "label-holder":
             raise InputError(f"site {name} holds features but names a label", site=name, cure="Remove `label:` there.")
-    check_order(job)
+
+
+def _check_members(job: Job) -> None:
+    """Refuse parts of a job whose sites hold the same columns of different people."""
+    bringing = {name: part for name, part in job.sites.items() if part.data}
+    if len(bringing) < 2:
+        raise InputError(
+            "one site alone brings data, and a sum of one site shows its own figures",
+            cure="Add a second `role: member`, or let the aggregator bring data, too.",
+        )
+    if job.topology != "star" and len(bringing) < len(job.sites):
+        raise InputError(
+            f"site {job.hub} brings no data, and nobody is in the middle where sites add directly",
+            site=job.hub,
+            cure="Take `topology: star`, or leave the site out.",
+        )
+    labels = {name: part.label for name, part in bringing.items()}
+    if len(set(labels.values())) > 1:
+        raise InputError(
+            f"the sites name different labels: {', '.join(f'{name} {label!r}' for name, label in labels.items())}",
+            cure="Name the same column at every site, or at none.",
+        )
+    columns = {frozenset(part.columns) for part in bringing.values()}
+    if len(columns) > 1:
+        some = sorted(frozenset.union(*columns) - frozenset.intersection(*columns))
+        raise InputError(
+            f"not all sites name the same columns: {', '.join(some)} stand at some of them",
+            cure="Name the same columns at every site, or at none.",
+        )
 
 
 def _check_noise(job: Job) -> None:
@@ -234,9 +292,9 @@ def _check_noise(job: Job) -> None:
 
 def _check_roles(job: Job) -> None:
     """Refuse roles that make no star, or that the steps have no use for."""
-    from atoll.node.steps import asks
+    from atoll.node.steps import asks, build
 
-    hub = "asker" if asks(job) else "label-holder"
+    hub = "asker" if asks(job) else next((step.hub for step in build(job)), "label-holder")
     other = HUBS[hub]
     roles: list[str] = [part.role for part in job.sites.values()]
     if roles.count(hub) != 1 or len(roles) < 2 or set(roles) != {hub, other}:

@@ -29,18 +29,36 @@ def from_home(home: Home, part: Part) -> Load:
     Raises:
         InputError: there is no such data set, or its id columns are others than the job's.
     """
+    if not part.data:
+        return _nothing
     source = home.catalogue.get(part.data).source
+    ids = part.ids or source.id
 
     def load(columns: tuple[str, ...], kinds: Mapping[str, Kind] | None = None) -> Table:
-        names = columns or tuple(name for name in source.kinds if name not in part.ids)
+        names = columns or tuple(name for name in source.kinds if name not in ids)
         settled = {**source.kinds, **(kinds or {})}
-        return read(msgspec.structs.replace(source, id=part.ids, kinds=settled), names)
+        return read(msgspec.structs.replace(source, id=ids, kinds=settled), names)
 
     return load
 
 
+def _nothing(columns: tuple[str, ...], kinds: Mapping[str, Kind] | None = None) -> Table:
+    raise InputError("this site brings no data", cure="Name a data set under `data:` in the job.")
+
+
+def units_of(home: Home, part: Part) -> Mapping[str, str]:
+    """Return the units that the owner of a data set has said."""
+    return home.catalogue.get(part.data).units if part.data else {}
+
+
 def prepare(
-    job: Job, site: str, load: Load, store: Store, earlier: Callable[[str], Store], steps: tuple[Step[Any], ...]
+    job: Job,
+    site: str,
+    load: Load,
+    store: Store,
+    earlier: Callable[[str], Store],
+    steps: tuple[Step[Any], ...],
+    units: Mapping[str, str] | None = None,
 ) -> Work:
     """Read this site's side of a job and refuse what cannot work.
 
@@ -51,12 +69,36 @@ def prepare(
         store: where the job writes here.
         earlier: opens what earlier jobs left here.
         steps: the job's steps.
+        units: of its numeric columns, where known.
 
     Raises:
         InputError: a column is not there or unusable, the label is not 0 and 1, ids are missing or repeated.
     """
-    part = job.sites[site]
-    work = Work(job, site, load, Rng.system(), store, earlier)
+    work = Work(job, site, load, Rng.system(), store, earlier, units=units or {})
+    if job.horizontal:
+        _read_member(work)
+    else:
+        _read_holder(work, steps)
+    for step in steps:
+        step.check(work)
+    return work
+
+
+def _read_member(work: Work) -> None:
+    """Read the columns and the label of a site whose rows are not joined with others."""
+    part = work.mine
+    if not part.data:
+        return
+    _refuse_listed(part.columns, (part.label, *part.ids), "the label or an id column")
+    asked = (*part.columns, *((part.label,) if part.label else ()))
+    work.table = work.load(asked if part.columns else ())
+    if part.label and part.label not in work.table.columns.names:
+        raise _no_label(part.label)
+
+
+def _read_holder(work: Work, steps: tuple[Step[Any], ...]) -> None:
+    """Read the columns of a site whose rows are joined with those of others, and the label where it is."""
+    part, load = work.mine, work.load
     kinds: dict[str, Kind] = {}
     columns = part.columns
     for step in steps:
@@ -66,7 +108,9 @@ def prepare(
             columns = columns or tuple(column.name for column in used)
     if not part.label:
         if work.labels and any(isinstance(step, TrainStep) for step in steps):
-            raise InputError("the job names no label at the label holder", cure=f"Add `label: COLUMN` to site {site}.")
+            raise InputError(
+                "the job names no label at the label holder", cure=f"Add `label: COLUMN` to site {work.site}."
+            )
         _refuse_listed(columns, part.ids, "an id column")
         work.table = load(columns, kinds) if columns or not kinds else _only_ids(load)
     else:
@@ -76,9 +120,6 @@ def prepare(
         work.y = _label(table, part.label)
         rest = tuple(column for column in table.columns if column.name != part.label)
         work.table = Table(table.ids, Columns(rest, table.rows))
-    for step in steps:
-        step.check(work)
-    return work
 
 
 def _only_ids(load: Load) -> Table:
@@ -94,6 +135,10 @@ def _refuse_listed(columns: tuple[str, ...], reserved: tuple[str, ...], what: st
             )
 
 
+def _no_label(name: str) -> InputError:
+    return InputError(f"the data set has no label column {name!r}", column=name, cure="Correct `label:` in the job.")
+
+
 def _label(table: Table, name: str) -> NDArray[np.float64]:
     """Return the label as 0 and 1.
 
@@ -103,9 +148,7 @@ def _label(table: Table, name: str) -> NDArray[np.float64]:
     try:
         values: NDArray[np.float64] = table.columns[name].values
     except KeyError:
-        raise InputError(
-            f"the data set has no label column {name!r}", column=name, cure="Correct `label:` in the job."
-        ) from None
+        raise _no_label(name) from None
     missing = int(np.count_nonzero(np.isnan(values)))
     if missing:
         raise InputError(f"{missing:,} rows have no label", column=name, cure="Leave those rows out of the data set.")

@@ -18,6 +18,7 @@ from atoll.node.log import AUDIT, JobLog
 from atoll.node.policy import weak_of
 from atoll.node.steps import Work, build
 from atoll.node.steps.evaluate import EvaluateStep
+from atoll.node.tables import headline, tables
 from atoll.report import (
     SECUREBOOST,
     Alignment,
@@ -44,12 +45,16 @@ ROLES = {
     "feature-holder": "feature holder",
     "asker": "asker",
     "data-holder": "data holder",
+    "aggregator": "aggregator",
+    "member": "member",
 }
 KEYS = {
     "label-holder": ("label holder", "label_holder", "receiver", "hub"),
     "feature-holder": ("feature holder", "feature_holder", "sender", "partner"),
     "asker": ("label holder", "asker"),
     "data-holder": ("feature holder", "partner"),
+    "aggregator": ("aggregator", "hub", "site", "label holder", "label_holder"),
+    "member": ("member", "partner", "site", "feature holder", "feature_holder"),
 }
 """How protocol cards call what a job's roles do in them."""
 
@@ -169,6 +174,8 @@ def report_data(end: Ended) -> ReportData:
         history=_history(work),
         alignment=_alignment(work),
         answer=state.get("answer"),
+        tables=tables(work),
+        headline=headline(work),
         costs=_costs(end.session, end.seconds),
         disclosures=_disclosures(work),
         leakage=_leakage(work),
@@ -334,6 +341,11 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _merged(work: Work) -> dict[str, tuple[str, ...]]:
+    agreed = work.state.get("agreed")
+    return agreed.merged if agreed else {}
+
+
 def _notes(work: Work) -> tuple[str, ...]:
     notes = []
     if work.report.get("tries", 1) > 1:
@@ -356,6 +368,11 @@ def _notes(work: Work) -> tuple[str, ...]:
         )
     if "split" in work.report:
         notes.append("Rows were split into parts by a hash of the id, so a customer stays in its part from job to job.")
+    if work.report.get("lacking"):
+        notes.append(f"Values that occur at other sites and not at {work.site}: {', '.join(work.report['lacking'])}.")
+    if merged := {name: values for name, values in _merged(work).items() if values}:
+        listed = "; ".join(f"{name}: {', '.join(values[:6])}" for name, values in merged.items())
+        notes.append(f"Categories with too few rows at all sites together, put together as (other): {listed}.")
     if work.report.get("left_out"):
         notes.append(f"Left out because they are constant: {', '.join(work.report['left_out'])}.")
     part = work.part

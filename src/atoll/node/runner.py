@@ -22,7 +22,7 @@ from atoll.node.contract import Contract
 from atoll.node.home import Home
 from atoll.node.job import Job, check
 from atoll.node.log import JobLog
-from atoll.node.prepare import from_home, prepare
+from atoll.node.prepare import from_home, prepare, units_of
 from atoll.node.progress import Watch
 from atoll.node.steps import Step, Work, build
 from atoll.node.store import Store, room
@@ -133,8 +133,9 @@ class Run:
         """Check that this site allows the job, then its data; an error is kept, so that the others can be told."""
         try:
             policy.require(self.home.policy(), self.site.name, steps)
-            load = from_home(self.home, self.job.sites[self.site.name])
-            work = prepare(self.job, self.site.name, load, store, self.home.result, steps)
+            part = self.job.sites[self.site.name]
+            load, units = from_home(self.home, part), units_of(self.home, part)
+            work = prepare(self.job, self.site.name, load, store, self.home.result, steps, units)
             work.reruns, work.seal = self.home.reruns, Seal.of(self.site.key, cards)
             work.budget = self.budget = reserve_for(self.home.budgets, self.job, self.site.name, steps)
             return work, None
@@ -313,12 +314,12 @@ def membership(job: Job, site: Site) -> dict[str, Card]:
 
 
 def dials_to(job: Job, site: Site, peer: Card) -> bool:
-    """Whether this site dials a peer: feature holders dial the label holder, unless it has no address.
+    """Whether this site dials a peer: others dial the hub, and of two others the later by name the earlier.
 
     Raises:
         InputError: neither of the two has an address.
     """
-    hub_here = site.name == job.hub
+    hub_here = site.name == (job.hub if job.hub in (site.name, peer.name) else min(site.name, peer.name))
     hub_address, other_address = (site.card.address, peer.address) if hub_here else (peer.address, site.card.address)
     if not hub_address and not other_address:
         raise InputError(f"neither {site.name} nor {peer.name} has an address", cure="One of them must listen.")

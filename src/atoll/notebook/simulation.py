@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,7 +80,7 @@ def simulate(
     """Run a whole job with all sites in this process.
 
     Args:
-        frames: for each site its table: pandas, polars, or a dict of arrays.
+        frames: for each site its table: pandas, polars, or a dict of arrays; none for an aggregator without data.
         job: the job, if another than align, split, bin, train and evaluate; it names the sites of `frames`.
         id: the id column or columns, the same at all sites.
         label: the column of 0 and 1; the one site that has it is the label holder.
@@ -93,7 +94,7 @@ def simulate(
     """
     document = job if isinstance(job, Job) else Job.of(job or default_job(frames, id, label, trees or {}))
     check(document)
-    if document.sites.keys() != frames.keys():
+    if {name for name, part in document.sites.items() if part.data} != frames.keys():
         raise InputError(
             f"the job names {', '.join(document.sites)}, the frames {', '.join(frames)}", cure="Name both alike."
         )
@@ -102,7 +103,7 @@ def simulate(
         require(policy, site, build(document), cure="Choose another protocol, or pass allow=({name!r},).")
     folder = Path(out or tempfile.mkdtemp(prefix="atoll-"))
     with tempfile.TemporaryDirectory() as keys:
-        sites = {name: init_site(Path(keys) / str(at), name, "") for at, name in enumerate(frames)}
+        sites = {name: init_site(Path(keys) / str(at), name, "") for at, name in enumerate(document.sites)}
         return run(_simulate(document, frames, sites, folder, watch or Silent()))
 
 
@@ -143,10 +144,11 @@ def default_job(frames: Frames, id: str | Sequence[str], label: str, trees: Mapp
 async def _simulate(job: Job, frames: Frames, sites: Mapping[str, Site], folder: Path, watch: Watch) -> Simulation:
     """Run every site's part as a task of its own; the first cause wins."""
     links: dict[str, dict[str, Link]] = {name: {} for name in sites}
-    for partner in job.partners:
-        links[job.hub][partner], links[partner][job.hub] = memory_links(job.hub, partner)
+    for one, other in combinations(sites, 2):
+        if other in job.peers(one):
+            links[one][other], links[other][one] = memory_links(one, other)
     tasks = {
-        name: asyncio.ensure_future(_site(job, frames[name], site, sites, links[name], folder / name, watch))
+        name: asyncio.ensure_future(_site(job, frames.get(name), site, sites, links[name], folder / name, watch))
         for name, site in sites.items()
     }
     ended = await asyncio.gather(*tasks.values(), return_exceptions=True)

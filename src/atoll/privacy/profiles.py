@@ -198,8 +198,9 @@ _ALL = (
         _HIGH,
         _NOT_NEEDED,
         (
-            "Intermediate values are masked with lattice encryption and fetched by oblivious transfer; "
-            "what is revealed all the same stands on the protocol cards and in this report.",
+            "Intermediate values stay hidden: sums under masks that cancel out, columns that are joined by lattice "
+            "encryption and oblivious transfer; what is revealed all the same stands on the protocol cards and in this "
+            "report.",
             "The result is exact: no noise is added, so whoever receives it may draw conclusions from it.",
             "Every site follows the protocol and may be curious; sites do not pool what they see.",
         ),

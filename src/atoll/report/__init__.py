@@ -18,6 +18,7 @@ from atoll.report.model import (
     ReportData,
     Series,
     StepCost,
+    Table,
     Threshold,
     Traffic,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "ReportData",
     "Series",
     "StepCost",
+    "Table",
     "Threshold",
     "Traffic",
     "disclosure",

@@ -299,6 +299,26 @@ class Answered(_Part, frozen=True):
     numeric: tuple[bool, ...] = ()
 
 
+class Table(_Part, frozen=True):
+    """A table of figures, already as text.
+
+    Attributes:
+        title: Its heading.
+        columns: Heads of its columns.
+        rows: One entry a column each.
+        numeric: Which columns hold numbers.
+        lead: A sentence above it.
+        note: A sentence below it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    lead: str = ""
+    note: str = ""
+
+
 class AuditRow(_Part, frozen=True):
     """All messages of one kind in one direction.
 
@@ -350,6 +370,8 @@ class ReportData(_Part, frozen=True):
         history: Training history.
         alignment: Counts.
         answer: A question to several sites, and its answer.
+        tables: Figures, models' tables and what was revealed, in order.
+        headline: The sentence that a reader sees first; made from the other parts if empty.
         costs: Per step, in order.
         disclosures: One per party.
         leakage: One per matrix that this site owns or asked.
@@ -368,6 +390,8 @@ class ReportData(_Part, frozen=True):
     history: History | None = None
     alignment: Alignment | None = None
     answer: Answered | None = None
+    tables: tuple[Table, ...] = ()
+    headline: str = ""
     costs: tuple[StepCost, ...] = ()
     disclosures: tuple[Disclosure, ...] = ()
     leakage: tuple[Leakage, ...] = ()

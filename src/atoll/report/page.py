@@ -7,8 +7,9 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,6 +19,9 @@ from atoll.privacy import profiles
 from atoll.report import story, words
 from atoll.report.charts import Chart, charts, feature_name, party_color, used_kinds
 from atoll.report.model import Performance, ReportData, StepCost
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _HERE = Path(__file__).parent
 
@@ -79,12 +83,31 @@ def render(data: ReportData) -> str:
     Raises:
         InputError: The record contradicts itself.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     check(data)
     data = _shortened(data)
     pictures = charts(data)
     scripts = {"plotly": _text("vendor/plotly-basic.min.js"), "draw": _text("charts.js")} if pictures else {}
+    from markupsafe import Markup  # only for our own text: style, scripts and JSON made safe below
+
+    trusted = {name: Markup(text) for name, text in scripts.items()}  # noqa: S704
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            **_context(data, pictures),
+            style=Markup(_text("style.css")),  # noqa: S704
+            scripts=trusted,
+            chart_json=Markup(_script_json(pictures)),  # noqa: S704
+            policy=_policy(scripts),
+        )
+    )
+
+
+@cache
+def _templates() -> Environment:
+    """The templates, compiled once: that takes longer than to fill them in."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     env = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
@@ -97,16 +120,7 @@ def render(data: ReportData) -> str:
         number=words.number, percent=words.percent, signed=words.signed, size=words.size, duration=words.duration,
         moment=words.moment, listing=words.listing, short=words.short,
     )  # fmt: skip
-    from markupsafe import Markup  # only for our own text: style, scripts and JSON made safe below
-
-    trusted = {name: Markup(text) for name, text in scripts.items()}  # noqa: S704
-    return env.get_template("page.html.j2").render(
-        **_context(data, pictures),
-        style=Markup(_text("style.css")),  # noqa: S704
-        scripts=trusted,
-        chart_json=Markup(_script_json(pictures)),  # noqa: S704
-        policy=_policy(scripts),
-    )
+    return env
 
 
 def _shortened(data: ReportData) -> ReportData:

@@ -30,6 +30,8 @@ def bytes_by_peer(data: ReportData) -> dict[str, tuple[int, int]]:
 
 def headline(data: ReportData) -> str:
     """One or two sentences that say what the job achieved for this site."""
+    if data.headline:
+        return data.headline
     after, before = data.performance("partnership"), data.performance("alone")
     names = listing(partners(data))
     if after is None:

@@ -2,10 +2,30 @@
 
 import pytest
 
-from atoll.crypto import compact_columns, packed_bits, punctured_trees, transfer_products, word_matrix
+from atoll.crypto import (
+    compact_columns,
+    homomorphic,
+    matrix_tiles,
+    packed_bits,
+    prime_transform,
+    punctured_trees,
+    transfer_products,
+    word_matrix,
+)
+
+MODULES = (
+    compact_columns,
+    homomorphic,
+    matrix_tiles,
+    packed_bits,
+    prime_transform,
+    punctured_trees,
+    transfer_products,
+    word_matrix,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled_for_shares() -> None:
-    for module in (compact_columns, packed_bits, punctured_trees, transfer_products, word_matrix):
+    for module in MODULES:
         module.warm()

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from atoll.core.channel import Channel, Gate
-from atoll.protocols.shares import Party, dealer, first, second
+from atoll.protocols.shares import Party, dealer, first, homomorphic, second
 from atoll.testing import Frame, recorded_pair, seeded_rng
 from atoll.transport.memory import memory_links
 
@@ -40,6 +40,16 @@ async def _with_transfers(a: Channel, b: Channel, programs: tuple[Program, Progr
     return await _all(party(0), party(1))
 
 
+async def _homomorphic(a: Channel, b: Channel, programs: tuple[Program, Program], seed: int, fraction: int) -> Any:
+    async def party(number: int) -> Any:
+        role, peer = ((first, a), (second, b))[number]
+        rng = seeded_rng(seed + number)
+        source = await homomorphic.source(peer, number, rng=rng)
+        return await programs[number](await role(peer, source, rng=rng, fraction=fraction))
+
+    return await _all(party(0), party(1))
+
+
 async def _all(*work: Any) -> Any:
     async with asyncio.timeout(30):
         try:
@@ -55,6 +65,6 @@ def play(
 ) -> tuple[Any, Any, list[Frame]]:
     """Run one program at both parties, or one at each; return both results and what crossed between the two."""
     a, b, transcript = recorded_pair(timeout=timeout)
-    run = {"dealer": _with_dealer, "transfers": _with_transfers}[source]
+    run = {"dealer": _with_dealer, "transfers": _with_transfers, "homomorphic": _homomorphic}[source]
     results = asyncio.run(run(a, b, (programs[0], programs[-1]), seed, fraction))
     return results[0], results[1], transcript

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.core.errors import ContractError, InputError, ProtocolError
+from atoll.protocols import shares
 from atoll.protocols.shares import Arithmetic, Bits, Party, dealer, first, joined, logic, second, transfers
 from atoll.protocols.shares.values import decode, encode
 from atoll.testing import end_pair, recorded_pair, seeded_rng
@@ -244,7 +245,7 @@ def test_arrays_larger_than_a_piece_are_put_together_again(monkeypatch: pytest.M
 
     async def program(p: Party) -> Any:
         a, b = await shared(p, x, y)
-        below = await logic.less(p, a[:300], b[:300])
+        below = await shares.less(p, a[:300], b[:300])
         back = await logic.from_bits(p, await logic.to_bits(p, a[:300]))
         return await p.open(await p.mul(a, b), await p.square(a), below, Arithmetic(back.half, 18))
 
@@ -263,7 +264,7 @@ def test_transfers_in_several_batches_are_put_together_again(monkeypatch: pytest
     async def program(p: Party) -> Any:
         a, b = await shared(p, x, y)
         dot = await p.dot(a[:10], b[:10])
-        return await p.open(await p.mul(a, b), await p.square(a), await logic.less(p, a, b), dot)
+        return await p.open(await p.mul(a, b), await p.square(a), await shares.less(p, a, b), dot)
 
     product, square, below, dot = play(program, source="transfers")[0]
     assert abs(dot - x[:10] @ y[:10]) <= UNIT * (1 + 1e-9)

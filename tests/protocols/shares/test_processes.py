@@ -1,4 +1,4 @@
-"""Two parties and a dealer as processes of their own, over mutual TLS."""
+"""Parties as processes of their own, over mutual TLS: two with a dealer, three of them, and two alone."""
 
 import json
 import subprocess
@@ -28,5 +28,7 @@ def test_three_sites_over_tls(tmp_path: Path) -> None:
     outputs = [process.communicate(timeout=58) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], outputs
     first, second, dealer = (json.loads(out) for out, _ in outputs)
-    assert first == second == {"total": 3062.5, "count": 3}
-    assert dealer["served"] == 5
+    three = {"below": 3, "largest": [49.0, 49]}
+    whole = sum(i * (1999 - i) for i in range(2000))
+    assert first == second == {"total": 3062.5, "count": 3, "dot": whole, "products": whole} | three
+    assert dealer == {"served": 5} | three

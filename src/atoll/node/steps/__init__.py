@@ -10,7 +10,10 @@ from atoll.node.steps.align import Align, AlignStep
 from atoll.node.steps.ask import Ask, AskStep
 from atoll.node.steps.base import Step, Work
 from atoll.node.steps.bin import Bin, BinStep
+from atoll.node.steps.compare import Compare, CompareStep
+from atoll.node.steps.describe import Describe, DescribeStep
 from atoll.node.steps.evaluate import Evaluate, EvaluateStep
+from atoll.node.steps.fit import Fit, FitStep
 from atoll.node.steps.predict import Predict, PredictStep
 from atoll.node.steps.split import Split, SplitStep
 from atoll.node.steps.train import Train, TrainStep
@@ -18,9 +21,9 @@ from atoll.node.steps.train import Train, TrainStep
 if TYPE_CHECKING:
     from atoll.node.job import Job
 
-__all__ = ["STEPS", "AnyParams", "Step", "Work", "asks", "build", "check_order"]
+__all__ = ["STEPS", "AnyParams", "Compare", "Step", "Work", "asks", "build", "check_order"]
 
-AnyParams = Align | Split | Bin | Train | Evaluate | Predict | Ask
+AnyParams = Align | Split | Bin | Train | Evaluate | Predict | Ask | Compare | Describe | Fit
 
 STEPS: Mapping[type, type[Step[Any]]] = {
     Align: AlignStep,
@@ -30,13 +33,16 @@ STEPS: Mapping[type, type[Step[Any]]] = {
     Evaluate: EvaluateStep,
     Predict: PredictStep,
     Ask: AskStep,
+    Compare: CompareStep,
+    Describe: DescribeStep,
+    Fit: FitStep,
 }
 """Params type to step."""
 
 
 def build(job: Job) -> tuple[Step[Any], ...]:
     """Make the steps of a job, in order."""
-    return tuple(STEPS[type(params)](params, len(job.partners)) for params in job.steps)
+    return tuple(STEPS[type(params)](params, len(job.partners), job.topology) for params in job.steps)
 
 
 def asks(job: Job) -> bool:
@@ -55,6 +61,12 @@ def check_order(job: Job) -> None:
     if asks(job) and len(job.steps) > 1:
         raise InputError(
             "a job that asks has other steps, too", step="ask", cure="Make a job of its own for each question."
+        )
+    kinds = {step.hub: step.name for step in reversed(build(job))}
+    if len(kinds) > 1:
+        raise InputError(
+            f"the steps {' and '.join(kinds.values())} belong to different kinds of job",
+            cure="Make a job of each kind.",
         )
     given: set[str] = set()
     for step in build(job):

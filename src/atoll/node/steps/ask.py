@@ -50,6 +50,7 @@ class AskStep(Step[Ask]):
     name = "ask"
     title = "Answer the question"
     gives = ("answer",)
+    hub = "asker"
     hides_rows = True
 
     def uses(self) -> tuple[Protocol, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from atoll.privacy.accountant import Loss
     from atoll.protocols.pairwise_keys import Seal
 
+Topology = Literal["star", "direct", "leader"]
+"""How sites add whose rows must stay the same from one total to the next; see `atoll.protocols.secure_sum.topology`."""
+
 P = TypeVar("P", bound=msgspec.Struct)
 
 
@@ -41,13 +44,14 @@ class Work:
         store: where this job writes at this site.
         earlier: opens what an earlier job left here, by its id or name.
         reruns: what this site remembers of earlier alignments; None where nothing is kept.
+        units: of this site's numeric columns, where their owner has said them.
         budget: the part of the data set's privacy budget that this job has reserved; None where nothing is kept.
         seal: signs and checks keys between partners, which travel through the hub; None where nobody could swap them.
         run: random id that the sites share while this job is tried until it is done; empty where nothing is kept.
         table: this site's rows as read.
         rows: (n,) own row numbers in the common order, after alignment.
         X: the own columns of the common rows.
-        y: (n,) 0 or 1 at the label holder, else None.
+        y: (n,) 0 or 1 at the label holder, else None; the label of a horizontal job is a column of `table`.
         part: (n,) 0 for training, 1 for validation, 2 for test.
         state: further things by name, such as the model.
         report: what the report will say, by name; JSON only.
@@ -60,6 +64,7 @@ class Work:
     store: Store
     earlier: Callable[[str], Store]
     reruns: Reruns | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
     budget: Reserved | None = None
     seal: Seal | None = None
     run: bytes = b""
@@ -83,7 +88,7 @@ class Work:
 
     @property
     def labels(self) -> bool:
-        """Whether this site is the job's hub: the label holder, or the asker."""
+        """Whether this site is the job's hub: the label holder, the asker, or the aggregator."""
         return self.site == self.job.hub
 
 
@@ -93,8 +98,10 @@ class Step(ABC, Generic[P]):
     Args:
         params: what the job says about it.
         partners: how many sites the job has beside its hub.
+        topology: how the sites of a horizontal job add.
 
     Attributes:
+        hub: the role in the middle of the jobs that it is for.
         hides_rows: whether no site learns which rows are in common.
         leaves: files in the job's folder from which `resume` can put back what `run` gave; None where a job that
             was cut off runs the step again.
@@ -105,10 +112,11 @@ class Step(ABC, Generic[P]):
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ()
     leaves: ClassVar[tuple[str, ...] | None] = None
+    hub: ClassVar[str] = "label-holder"
     hides_rows: ClassVar[bool] = False
 
-    def __init__(self, params: P, partners: int = 1) -> None:
-        self.params, self.partners = params, partners
+    def __init__(self, params: P, partners: int = 1, topology: Topology = "star") -> None:
+        self.params, self.partners, self.topology = params, partners, topology
 
     def uses(self) -> tuple[Protocol, ...]:
         """The protocols that may send messages while the step runs."""

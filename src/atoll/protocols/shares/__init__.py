@@ -1,12 +1,13 @@
-"""Two parties compute on secret shares: numbers that neither knows, operations that both see."""
+"""Two or three parties compute on secret shares: numbers that none knows, operations that all see."""
 
 from atoll.protocols.shares.functions import divide, exponential, logistic, reciprocal
-from atoll.protocols.shares.logic import (
+from atoll.protocols.shares.operations import (
     choose,
     conjunction,
     disjunction,
     equal,
     from_bits,
+    joined,
     less,
     negative,
     select,
@@ -15,9 +16,10 @@ from atoll.protocols.shares.logic import (
 )
 from atoll.protocols.shares.order import largest, quantiles, smallest, sort
 from atoll.protocols.shares.party import FRACTION, Party, first, second
-from atoll.protocols.shares.replicated import Member, Replicated, member
+from atoll.protocols.shares.replicated import Member, member
+from atoll.protocols.shares.replicated_values import Replicated, ReplicatedBits
 from atoll.protocols.shares.source import Source
-from atoll.protocols.shares.values import Arithmetic, Bits, joined
+from atoll.protocols.shares.values import Arithmetic, Bits
 
 __all__ = [
     "FRACTION",
@@ -26,6 +28,7 @@ __all__ = [
     "Member",
     "Party",
     "Replicated",
+    "ReplicatedBits",
     "Source",
     "choose",
     "conjunction",

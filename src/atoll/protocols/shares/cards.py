@@ -1,4 +1,4 @@
-"""The cards of computing on shares: the two parties' engine, and the two sources of its randomness."""
+"""The cards of computing on shares: the two parties' engine, the three sources of its randomness, and three parties."""
 
 from __future__ import annotations
 
@@ -77,9 +77,33 @@ TRANSFERS = Card(
     notes=("The dealer does the same work for a hundredth of the traffic, if there is a third site to trust.",),
 )
 
+HOMOMORPHIC = Card(
+    source="BGV: Brakerski, Gentry and Vaikuntanathan, ITCS 2012. Products in slots: Damgård et al., CRYPTO 2012, for "
+    "two parties. Matrices: Huang et al., Cheetah, USENIX Security 2022, with tiles of our own. Everything else: "
+    "`transfer-randomness`.",
+    security="Semi-honest, two parties and nobody else; ring-LWE, 128 bits by the homomorphic encryption standard. "
+    "What an answer shows of the answerer's numbers is within 2^-40 of nothing for each ciphertext.",
+    inputs="Both: nothing but what is wanted next, and of which size.",
+    reveals={
+        "first": ("Halves of random numbers, and of products.",),
+        "second": ("Halves of random numbers, and of products.",),
+    },
+    cost="Set-up 1.6 MB. For each value, both directions together: product 378 bytes, square 243, in whole blocks of "
+    "4,096; below 1,024 values at a time as with transfers. Matrix product 320 kB and more, 300 MB for 1,000 × "
+    "1,000 × 1,000; below 1,024 terms as with transfers. The rest as with transfers.",
+    fails="ProtocolError on wrong sizes, or a request that is out of turn.",
+    assurance="tested",
+    notes=(
+        "docs/parameters-shares.md derives the parameters; a test computes their noise and security again.",
+        "A malicious owner can encrypt what is no number, or with another noise, and learn about the other's halves.",
+        "A request's number and the seed give its uniform part: it never serves twice, and nothing can be stored.",
+    ),
+)
+
 REPLICATED = Card(
     source="Araki, Furukawa, Lindell, Nof and Ohara, ACM CCS 2016; truncation as `triple-dealer` deals it, with the "
-    "third party as the dealer (Dalskov, Escudero and Keller, USENIX Security 2021).",
+    "third party as the dealer (Dalskov, Escudero and Keller, USENIX Security 2021); bits as in Mohassel and Rindal, "
+    "ABY3, ACM CCS 2018.",
     security="Semi-honest, three parties of which at most one is curious: two that collude see everything. AES-256 in "
     "counter mode for the common streams, otherwise perfect.",
     inputs="member: arrays of numbers whose shapes all know, as of `shared-arithmetic`.",
@@ -90,12 +114,12 @@ REPLICATED = Card(
         ),
     },
     cost="Product and matrix product 8 bytes for each result and party, whatever its length; opening 8; input 8 in "
-    "all; truncation 48 in all, in 3 rounds.",
+    "all; truncation 48 in all, in 3 rounds; sign 78, equality 32, bit to number 32, choice by a bit 56.",
     fails="ProtocolError where the sites' programs differ, or on a wrong kind or shape; ContractError where the set-up "
     "differs; InputError on numbers that do not fit. Numbers that outgrow 2^62 wrap silently.",
     assurance="tested",
     notes=(
-        "There is a third party: name it in the statement of trust. Comparison is not offered on these shares yet.",
+        "There is a third party: name it in the statement of trust.",
         "A malicious party can shift what is opened by any amount it likes.",
     ),
 )

@@ -24,7 +24,7 @@ from atoll.core.offload import offload
 from atoll.core.protocol import Protocol
 from atoll.crypto import packed_bits, word_matrix
 from atoll.crypto.random import Rng
-from atoll.protocols.shares import cards, waves
+from atoll.protocols.shares import beaver, cards, waves
 from atoll.protocols.shares.source import Digits, Opener, Triple, Wave, both
 
 Words = NDArray[np.uint64]
@@ -240,6 +240,10 @@ class DealerSource:
 
     async def matrices(self, m: int, k: int, n: int) -> Triple:
         return Triple(*await self._order("matrices", m, k, n))
+
+    async def matrix_product(self, x: Words, y: Words, *, opener: Opener) -> Words:
+        triple = await self.matrices(len(x), len(y), y.shape[1])
+        return await beaver.matrix_product(triple, x, y, opener)
 
     async def ands(self, width: int, words: int) -> Triple:
         return Triple(*await self._order("ands", width, words))

@@ -34,20 +34,10 @@ async def conjunction(p: Party, x: Bits, y: Bits) -> Bits:
     return Bits((await _and(p, x.planes[np.newaxis], y.planes, triple))[0], x.shape)
 
 
-async def disjunction(p: Party, x: Bits, y: Bits) -> Bits:
-    """Return x ∨ y."""
-    return p.invert(await conjunction(p, p.invert(x), p.invert(y)))
-
-
 async def negative(p: Party, x: Arithmetic) -> Bits:
     """Return whether each value is below zero, for |x| as an integer below 2^63."""
     p.begin("negative", x.shape)
     return await _by_pieces(x, lambda half: _sign(p, half))
-
-
-async def less(p: Party, x: Arithmetic, y: Arithmetic) -> Bits:
-    """Return whether x < y, element by element; both have one fraction, and their shapes broadcast."""
-    return await negative(p, x - y)
 
 
 async def equal(p: Party, x: Arithmetic, y: Arithmetic) -> Bits:
@@ -55,11 +45,6 @@ async def equal(p: Party, x: Arithmetic, y: Arithmetic) -> Bits:
     difference = x - y
     p.begin("equal", difference.shape)
     return await _by_pieces(difference, lambda half: _zero(p, half))
-
-
-async def select(p: Party, condition: Bits, x: Arithmetic, y: Arithmetic) -> Arithmetic:
-    """Return x where the condition holds and y elsewhere; both have one fraction, exactly."""
-    return await choose(p, condition, x - y) + y
 
 
 async def choose(p: Party, condition: Bits, x: Arithmetic) -> Arithmetic:

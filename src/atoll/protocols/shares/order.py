@@ -7,22 +7,21 @@ layer one comparison and one choice, whatever its width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atoll.protocols.shares import logic
-from atoll.protocols.shares.party import Party
-from atoll.protocols.shares.values import Arithmetic, joined
+from atoll.protocols.shares.operations import Engine, choose, joined, less, select
 
 Places = NDArray[np.intp]
 
 
-async def largest(p: Party, x: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+async def largest(p: Engine, x: Any) -> tuple[Any, Any]:
     """Return the largest value of each row and its place, both shared; ties go to the earlier place.
 
     Args:
-        p: This party.
+        p: This party, of two or of three.
         x: (…, n), n at least 1.
 
     Returns:
@@ -31,25 +30,24 @@ async def largest(p: Party, x: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     n = x.shape[-1]
     if not n:
         raise ValueError("no values have no largest one")
-    places = np.broadcast_to(np.arange(n), x.shape)
-    both = np.stack((x.half, p.constant(places, 0).half))  # (2, …, n)
+    places = p.constant(np.broadcast_to(np.arange(n), x.shape), 0)
+    both = joined([values.reshape(1, *x.shape) for values in (x.taken(0), places)])
     while n > 1:
-        half = n // 2
-        left, right = both[..., 0 : 2 * half : 2], both[..., 1 : 2 * half : 2]
-        better = await logic.less(p, Arithmetic(left[0]), Arithmetic(right[0]))
-        won = await logic.select(p, better, Arithmetic(right), Arithmetic(left))
-        both = np.concatenate((won.half, both[..., 2 * half :]), axis=-1)
+        left, right = both[..., 0 : n // 2 * 2 : 2], both[..., 1 : n // 2 * 2 : 2]
+        better = await less(p, left[0], right[0])
+        won = await select(p, better, right, left)
+        both = joined([won, both[..., n // 2 * 2 :]], axis=-1)
         n = both.shape[-1]
-    return Arithmetic(both[0, ..., 0], x.fraction), Arithmetic(both[1, ..., 0])
+    return both[0, ..., 0].taken(x.fraction), both[1, ..., 0]
 
 
-async def smallest(p: Party, x: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+async def smallest(p: Engine, x: Any) -> tuple[Any, Any]:
     """Return the smallest value of each row and its place; as `largest`."""
     value, place = await largest(p, -x)
     return -value, place
 
 
-async def sort(p: Party, keys: Arithmetic, *columns: Arithmetic) -> tuple[Arithmetic, ...]:
+async def sort(p: Engine, keys: Any, *columns: Any) -> tuple[Any, ...]:
     """Sort by keys, upwards, and put further columns into the same order; equal keys come in any order.
 
     Args:
@@ -60,16 +58,16 @@ async def sort(p: Party, keys: Arithmetic, *columns: Arithmetic) -> tuple[Arithm
     Returns:
         The keys and the columns, sorted.
     """
-    rows = joined([Arithmetic(column.half.reshape(1, -1)) for column in (keys, *columns)]).half.copy()
+    rows = joined([column.taken(0).reshape(1, -1) for column in (keys, *columns)])
     for low, high in layers(rows.shape[1]):
-        first, second = Arithmetic(rows[:, low]), Arithmetic(rows[:, high])
-        swapped = (await logic.choose(p, await logic.less(p, second[0], first[0]), second - first)).half
-        rows[:, low] += swapped
-        rows[:, high] -= swapped
-    return tuple(Arithmetic(row, column.fraction) for row, column in zip(rows, (keys, *columns), strict=True))
+        first, second = rows[:, low], rows[:, high]
+        swapped = await choose(p, await less(p, second[0], first[0]), second - first)
+        every = slice(None)
+        rows = rows.added((every, low), swapped).added((every, high), -swapped)
+    return tuple(rows[i].taken(column.fraction) for i, column in enumerate((keys, *columns)))
 
 
-async def quantiles(p: Party, x: Arithmetic, levels: Sequence[float]) -> Arithmetic:
+async def quantiles(p: Any, x: Any, levels: Sequence[float]) -> Any:
     """Return quantiles with linear interpolation, as `numpy.quantile`, of the values (n,) as shares, (levels,).
 
     Raises:
@@ -85,7 +83,7 @@ async def quantiles(p: Party, x: Arithmetic, levels: Sequence[float]) -> Arithme
     low = np.floor(at).astype(np.intp)
     high = np.minimum(low + 1, n - 1)
     between = await p.mul(p.constant(at - low), rising[high] - rising[low])
-    return Arithmetic(rising[low].half + between.half, x.fraction)
+    return rising[low] + between.taken(x.fraction)
 
 
 def layers(n: int) -> list[tuple[Places, Places]]:

@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 from atoll.core.channel import Channel
 from atoll.core.errors import ContractError, InputError, ProtocolError
 from atoll.core.message import U64, Message
-from atoll.core.offload import offload
 from atoll.core.protocol import Protocol
-from atoll.crypto import word_matrix
 from atoll.crypto.random import Rng
 from atoll.protocols.shares import cards
 from atoll.protocols.shares.source import PIECE, Source, Triple, both, pieces
@@ -230,21 +228,15 @@ class Party:
         return await self._rescaled(out.reshape(x.shape), x.fraction, x.fraction)
 
     async def matmul(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:
-        """Multiply matrices (m, k) and (k, n); what is opened has the size of the two, whatever the product costs."""
+        """Multiply matrices (m, k) and (k, n)."""
         if len(x.shape) != 2 or len(y.shape) != 2 or x.shape[1] != y.shape[0]:
             raise ValueError(f"matrices of {x.shape} and {y.shape} cannot be multiplied")
         (m, k), n = x.shape, y.shape[1]
         self.begin("matmul", m, k, n, x.fraction, y.fraction)
         if not m * k * n:
             return Arithmetic(np.zeros((m, n), np.uint64), max(x.fraction, y.fraction))
-        triple = await self.source.matrices(m, k, n)
-        masked = np.concatenate(((x.half - triple.a).reshape(-1), (y.half - triple.b).reshape(-1)))
-        opened = await self.swap(masked)
-        d, e = opened[: m * k].reshape(m, k), opened[m * k :].reshape(k, n)
-        # D·B + A·E (+ D·E at one party) as two products
-        terms = (d, triple.b if self.number else triple.b + e), (triple.a, e)
-        parts = await both(*(offload(word_matrix.product, *term) for term in terms))
-        return await self._rescaled(triple.c + parts[0] + parts[1], x.fraction, y.fraction)
+        half = await self.source.matrix_product(x.half, y.half, opener=self)
+        return await self._rescaled(half, x.fraction, y.fraction)
 
     async def dot(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:
         """Return the inner product of two vectors (n,), of shape ()."""
@@ -299,7 +291,7 @@ async def first(peer: Channel, source: Source, *, rng: Rng, fraction: int = FRAC
 
     Args:
         peer: Channel to party 1, which calls `second`.
-        source: Of the same kind as the peer's: `dealer.source` or `transfers.source`.
+        source: Of the same kind as the peer's: of `dealer.source`, `transfers.source` or `homomorphic.source`.
         rng: Secret randomness.
         fraction: Fractional bits of real numbers.
 

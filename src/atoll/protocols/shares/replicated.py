@@ -3,6 +3,7 @@
 A seed sᵢ is known to parties i and i − 1, as xᵢ is. Everything is indexed modulo 3; (n) counts within an operation.
 Input    owner o: xₒ₊₁ is drawn from sₒ₊₁, xₒ₊₂ = 0, (1) xₒ = x − xₒ₊₁ goes to party o − 1.
 Product  zᵢ = xᵢ·yᵢ + xᵢ·yᵢ₊₁ + xᵢ₊₁·yᵢ + F(sᵢ) − F(sᵢ₊₁), (1) sent to party i − 1: one word for each product and party.
+Bits     as numbers, with ⊕ for + and ∧ for ·.
 Opening  (1) party i sends xᵢ₊₁ to party i − 1, which lacks it.
 Shift    party 2 knows r from s₂ and s₀ and deals what its high bits are, (1) to party 1; parties 0 and 1 (2) open
          x + r to each other, and (3) hand on their halves of the result, as in `dealer`, section `shifted`.
@@ -12,8 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,9 @@ from atoll.crypto import word_matrix
 from atoll.crypto.random import Rng
 from atoll.protocols.shares import cards
 from atoll.protocols.shares.party import FRACTION
+from atoll.protocols.shares.replicated_values import Replicated, ReplicatedBits
 from atoll.protocols.shares.source import both
-from atoll.protocols.shares.values import Shape, decode, encode
+from atoll.protocols.shares.values import Shape, decode, encode, truth
 
 Words = NDArray[np.uint64]
 
@@ -57,44 +58,6 @@ class Shown(Message, frozen=True):
     words: U64
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Replicated:
-    """What party i holds of an array: xᵢ and xᵢ₊₁, uint64 of one shape, and the fractional bits."""
-
-    own: Words
-    next: Words
-    fraction: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "own", np.asarray(self.own))  # numpy makes a number of an array of shape ()
-        object.__setattr__(self, "next", np.asarray(self.next))
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of the array."""
-        return self.own.shape
-
-    @property
-    def T(self) -> Replicated:
-        """The transpose."""
-        return Replicated(self.own.T, self.next.T, self.fraction)
-
-    def __getitem__(self, at: Any) -> Replicated:
-        return Replicated(self.own[at], self.next[at], self.fraction)
-
-    def __add__(self, other: Replicated) -> Replicated:
-        return Replicated(self.own + other.own, self.next + other.next, _same(self, other))
-
-    def __sub__(self, other: Replicated) -> Replicated:
-        return Replicated(self.own - other.own, self.next - other.next, _same(self, other))
-
-    def __bool__(self) -> NoReturn:
-        raise TypeError("a shared value is not known here: open what may be known")
-
-    def __repr__(self) -> str:
-        return f"Replicated(shape={self.shape}, fraction={self.fraction})"
-
-
 class Member:
     """One of three parties; all three await the same operations in the same order.
 
@@ -121,7 +84,7 @@ class Member:
             InputError: The values are missing, have another shape, are too large or not finite.
         """
         f, shape = self.fraction if fraction is None else fraction, tuple(shape)
-        self._begin("input", owner, shape, f)
+        self.begin("input", owner, shape, f)
         drawn, mask = self._own.u64(*shape), self._shared.u64(*shape)  # all streams advance at all parties
         nothing = np.zeros(shape, np.uint64)
         if self.number == owner:
@@ -134,20 +97,73 @@ class Member:
             return Replicated(drawn, nothing, f)
         return Replicated(nothing, await self._recv(self._following, Part, shape), f)
 
+    def constant(self, values: Any, fraction: int | None = None) -> Replicated:
+        """Return public numbers as shares; nothing is sent."""
+        fraction = self.fraction if fraction is None else fraction
+        return self.held(encode(values, fraction), fraction)
+
+    def plus(self, x: Replicated, values: Any) -> Replicated:
+        """Return x plus public numbers; nothing is sent."""
+        return x + self.held(np.broadcast_to(encode(values, x.fraction), x.shape), x.fraction)
+
+    def invert(self, bits: ReplicatedBits) -> ReplicatedBits:
+        """Return the opposite bits; nothing is sent."""
+        return bits ^ ReplicatedBits(*self._second(~np.zeros_like(bits.own)), bits.shape)
+
+    def held(self, words: Words, fraction: int = 0) -> Replicated:
+        """Return words that parties 1 and 2 know (party 0's are not looked at) as shares: all of it is part x₂."""
+        return Replicated(*self._second(words), fraction)
+
+    def held_bits(self, planes: Words, shape: Shape) -> ReplicatedBits:
+        """Return planes that parties 1 and 2 know, as `held`."""
+        return ReplicatedBits(*self._second(planes), shape)
+
+    def _second(self, words: Words) -> tuple[Words, Words]:
+        nothing = np.zeros_like(words)
+        return (nothing, nothing) if self.number == 0 else (nothing, words) if self.number == 1 else (words, nothing)
+
+    async def spread(self, words: Words, *, bits: bool) -> tuple[Words, Words]:
+        """Share words that party 0 knows (the others' are not looked at), as numbers or as bits: x₁ is drawn, x₂ = 0.
+
+        Returns:
+            This party's two parts.
+        """
+        drawn, mask = self._own.u64(*words.shape), self._shared.u64(*words.shape)
+        nothing = np.zeros_like(words)
+        if self.number == 0:
+            first = np.asarray(words ^ mask if bits else words - mask)
+            await self._send(self._previous, Part, first)  # (1)
+            return first, mask
+        if self.number == 1:
+            return drawn, nothing
+        return nothing, await self._recv(self._following, Part, words.shape)
+
     async def mul(self, x: Replicated, y: Replicated) -> Replicated:
         """Multiply element by element, with numpy's broadcasting; the result is rescaled as by `Party.mul`."""
         shape = np.broadcast_shapes(x.shape, y.shape)
-        self._begin("mul", shape, x.fraction, y.fraction)
+        self.begin("mul", shape, x.fraction, y.fraction)
         # numbers of shape () are worked on as (1,): numpy would make scalars of them, which warn where they wrap
         a, b, c, d = (np.broadcast_to(part, shape).reshape(-1) for part in (x.own, x.next, y.own, y.next))
         own, following = await self._reshared(a * (c + d) + b * c)
         return await self._rescaled((own.reshape(shape), following.reshape(shape)), x.fraction, y.fraction)
 
+    async def both_bits(self, x: Words, y: Words) -> Words:
+        """Return x ∧ y for bits of which this party holds the parts x (2, …) and y (2, …): one bit from each party."""
+        z = (x[0] & (y[0] ^ y[1])) ^ (x[1] & y[0])
+        z ^= self._own.u64(*z.shape)
+        z ^= self._shared.u64(*z.shape)
+        received = await self._pass_on(Part, z.reshape(-1))  # (1)
+        return np.stack((z, np.zeros_like(z) if received is None else received.reshape(z.shape)))
+
+    async def square(self, x: Replicated) -> Replicated:
+        """Square element by element."""
+        return await self.mul(x, x)
+
     async def matmul(self, x: Replicated, y: Replicated) -> Replicated:
         """Multiply matrices (m, k) and (k, n): m·n words from each party, however long k is."""
         if len(x.shape) != 2 or len(y.shape) != 2 or x.shape[1] != y.shape[0]:
             raise ValueError(f"matrices of {x.shape} and {y.shape} cannot be multiplied")
-        self._begin("matmul", x.shape, y.shape, x.fraction, y.fraction)
+        self.begin("matmul", x.shape, y.shape, x.fraction, y.fraction)
         terms = (x.own, y.own + y.next), (x.next, y.own)
         parts = await both(*(offload(word_matrix.product, *term) for term in terms))
         return await self._rescaled(await self._reshared(parts[0] + parts[1]), x.fraction, y.fraction)
@@ -160,7 +176,7 @@ class Member:
         """
         if not 0 <= bits <= 40:
             raise ValueError(f"{bits} bits cannot be dropped")
-        self._begin("truncate", x.shape, bits)
+        self.begin("truncate", x.shape, bits)
         if not bits or not x.own.size:
             return Replicated(x.own, x.next, x.fraction - bits)
         own, shared = self._own.u64(3, x.own.size), self._shared.u64(3, x.own.size)
@@ -169,17 +185,20 @@ class Member:
         first, second = (part.reshape(x.shape) for part in made)
         return Replicated(first, second, x.fraction - bits)
 
-    async def open(self, *values: Replicated, to: int | None = None) -> Any:
+    async def open(self, *values: Replicated | ReplicatedBits, to: int | None = None) -> Any:
         """Open values, all in one message; arguments and result as of `Party.open`."""
-        self._begin("open", to, *values)
+        self.begin("open", to, *values)
         mine = np.concatenate([value.next.reshape(-1) for value in values])
         missing = await self._pass_on(Shown, mine, to)
         if missing is None:
             return None
         found, at = [], 0
         for value in values:
-            part, at = missing[at : at + value.own.size].reshape(value.shape), at + value.own.size
-            found.append(decode(np.asarray(value.own + value.next + part), value.fraction))
+            part, at = missing[at : at + value.own.size].reshape(value.own.shape), at + value.own.size
+            if isinstance(value, Replicated):
+                found.append(decode(np.asarray(value.own + value.next + part), value.fraction))
+            else:
+                found.append(truth(value.own ^ value.next ^ part, value.shape))
         return found[0] if len(found) == 1 else tuple(found)
 
     # ---------------------------------------------------------------------------------------------- steps
@@ -231,7 +250,8 @@ class Member:
     async def _rescaled(self, parts: tuple[Words, Words], f: int, g: int) -> Replicated:
         return await self.truncate(Replicated(*parts, f + g), min(f, g))
 
-    def _begin(self, operation: str, *facts: Any) -> None:
+    def begin(self, operation: str, *facts: Any) -> None:
+        """Record that an operation begins; all parties must record the same."""
         self._last = f"{operation} {' '.join(map(str, facts))}"
         self._program.update(self._last.encode() + b"\n")
         self.operations += 1
@@ -294,12 +314,6 @@ async def member(previous: Channel, following: Channel, number: int, *, rng: Rng
     if len(theirs.seed) != 32:
         raise ProtocolError(f"{following.peer} sent a seed of {len(theirs.seed)} bytes instead of 32")
     return Member(number, previous, following, fraction, Rng(seed), Rng(theirs.seed))
-
-
-def _same(x: Replicated, y: Replicated) -> int:
-    if x.fraction != y.fraction:
-        raise ValueError(f"values with {x.fraction} and {y.fraction} fractional bits cannot be added")
-    return x.fraction
 
 
 PROTOCOL = Protocol(

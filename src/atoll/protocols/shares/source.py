@@ -1,4 +1,4 @@
-"""Where correlated randomness comes from: one interface, two sources (`dealer`, `transfers`)."""
+"""Where correlated randomness comes from: one interface, three sources (`dealer`, `transfers`, `homomorphic`)."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class Source(Protocol):
     async def squares(self, n: int) -> tuple[U64, U64]:
         """Random a and a², (n,) each."""
 
-    async def matrices(self, m: int, k: int, n: int) -> Triple:
-        """Random A (m, k), B (k, n), C = A·B."""
+    async def matrix_product(self, x: U64, y: U64, *, opener: Opener) -> U64:
+        """Return a half of X·Y, (m, n), from halves of X (m, k) and Y (k, n), no size 0."""
 
     async def ands(self, width: int, words: int) -> Triple:
         """Random a (width, words), b (words,) and c = a ∧ b: the same b for the whole column."""

@@ -22,7 +22,7 @@ from atoll.crypto import packed_bits, tmmo, word_matrix
 from atoll.crypto import transfer_products as kernels
 from atoll.crypto.random import Rng
 from atoll.protocols.oblivious_transfer import CorrelatedBlocks, ReceivedBlocks
-from atoll.protocols.shares import cards, compact_transfer, waves
+from atoll.protocols.shares import beaver, cards, compact_transfer, waves
 from atoll.protocols.shares.compact_transfer import CompactReceiver, CompactSender
 from atoll.protocols.shares.source import Digits, Opener, Triple, Wave, both, pieces
 
@@ -85,7 +85,7 @@ class TransferSource:
         self._out, self._back, self._rng = out, back, rng
 
     def __repr__(self) -> str:
-        return f"TransferSource(number={self.number}, used={self._sender.used + self._receiver.used})"
+        return f"{type(self).__name__}(number={self.number}, used={self._sender.used + self._receiver.used})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a source of randomness cannot be copied or stored: its randomness would be used twice")
@@ -110,6 +110,10 @@ class TransferSource:
         # fewer transfers where B's transpose has fewer rows than A
         mine, theirs = await both(self._send_matrix(a.T, n), self._receive_matrix(b.T, m))
         return Triple(a, b, c + (mine + theirs).T)
+
+    async def matrix_product(self, x: Words, y: Words, *, opener: Opener) -> Words:
+        triple = await self.matrices(len(x), len(y), y.shape[1])
+        return await beaver.matrix_product(triple, x, y, opener)
 
     async def ands(self, width: int, words: int) -> Triple:
         b = self._rng.u64(words)

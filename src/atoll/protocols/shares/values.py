@@ -65,6 +65,16 @@ class Arithmetic:
         """Return the values times a public integer; nothing is sent."""
         return Arithmetic(self.half * np.uint64(factor % (1 << 64)), self.fraction)
 
+    def taken(self, fraction: int) -> Arithmetic:
+        """Return the same integers, taken with so many fractional bits."""
+        return Arithmetic(self.half, fraction)
+
+    def added(self, at: Any, other: Arithmetic) -> Arithmetic:
+        """Return these values with others added in some places; nothing is sent."""
+        half = self.half.copy()
+        half[at] += other.half
+        return Arithmetic(half, _same(self, other))
+
     def __getitem__(self, at: Any) -> Arithmetic:
         return Arithmetic(self.half[at], self.fraction)
 

@@ -21,12 +21,10 @@ from atoll.learn.horizontal.networks.seen_updates import PROTOCOL
 from atoll.protocols.secure_sum.totals import Totals
 from atoll.transport.memory import memory_pair
 from atoll.transport.site import init_site
-from tests.learn.horizontal.networks.linear import Line, pooled
-from tests.repo.source import ROOT
-
-pytest.importorskip("atoll.protocols.secure_sum.direct")
 from tests.learn.horizontal.networks import network_process
+from tests.learn.horizontal.networks.linear import Line, pooled
 from tests.learn.horizontal.networks.network_process import NAMES
+from tests.repo.source import ROOT
 
 
 def lines() -> list[Line]:

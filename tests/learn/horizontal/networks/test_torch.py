@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from atoll.core.errors import InputError
 from atoll.learn.horizontal.networks import Keeper, Plan, Round, Scaffold, TorchTrainer, Work, batch_norms
@@ -15,7 +16,6 @@ from atoll.learn.horizontal.networks.trainer import Pull
 from atoll.testing import seeded_rng
 from tests.learn.horizontal.networks.runs import fit_all
 
-torch = pytest.importorskip("torch")
 nn = torch.nn
 entropy = torch.nn.functional.cross_entropy
 

@@ -4,7 +4,7 @@ Start with `fit.py`, the loop; `algorithms.py` and `combine.py` hold what can be
 """
 
 from atoll.learn.horizontal.networks.algorithms import FedAdam, FedAvg, FedNova, FedProx, FedYogi, Scaffold
-from atoll.learn.horizontal.networks.averages import Averages, ExactAverages
+from atoll.learn.horizontal.networks.averages import Averages, ExactAverages, MaskedAverages
 from atoll.learn.horizontal.networks.combine import Average, Quantised, TopBlocks
 from atoll.learn.horizontal.networks.fit import Fitted, Plan, fit
 from atoll.learn.horizontal.networks.flower_trainer import FlowerTrainer
@@ -34,6 +34,7 @@ __all__ = [
     "Functions",
     "GeometricMedian",
     "Keeper",
+    "MaskedAverages",
     "Median",
     "MultiKrum",
     "NormBound",

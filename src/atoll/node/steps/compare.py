@@ -1,0 +1,315 @@
+"""Sites with the same columns and different people: do their columns mean the same?
+
+Member                                                     Aggregator
+(1) sends its schema: names, kinds, units, categories
+                                                           (2) compares all schemas with its own; sends what they
+                                                               agree on, or ends the job with a list of differences
+
+Then the sites add up their rows and the rows of every category; rare categories become one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import numpy as np
+
+from atoll.core.channel import Channel
+from atoll.core.errors import InputError, ProtocolError
+from atoll.core.group import Group
+from atoll.core.message import U8, AtMost, Message
+from atoll.core.protocol import Card, Protocol
+from atoll.core.session import Session
+from atoll.data.columns import Column
+from atoll.data.schema import LARGEST, MOST_CATEGORIES, ColumnSchema, Mismatch, Schema, compare
+from atoll.node.coding import OTHER, coded, merged
+from atoll.node.steps.base import Step, Topology, Work, present
+from atoll.node.steps.totals import enough, shared, sum_protocol, totals
+
+if TYPE_CHECKING:
+    from atoll.node.job import Job
+
+AGREED = "schema.json"
+SHOWN = 8
+
+
+class Compare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="step", tag="compare"):
+    """Params of `compare`.
+
+    Attributes:
+        minimum: fewest rows of all sites together over which a total is opened; a category with fewer rows is put
+            together with the next rarest ones, as `(other)`.
+        topology: who adds: `star`, where the aggregator adds masked numbers; `direct`, where all sites add with each
+            other and nobody is in the middle; or `leader`, where a site that is drawn anew for each sum adds masked
+            numbers. In the latter two every site is linked to every other.
+    """
+
+    minimum: Annotated[int, msgspec.Meta(ge=1)] = 10
+    topology: Topology = "star"
+
+
+class Agreed(msgspec.Struct, frozen=True):
+    """What all sites have alike, after `compare`.
+
+    Attributes:
+        columns: the columns, in one order, with the categories that all sites use.
+        rows: rows of all sites.
+        counts: for each column the rows of each category; empty for a numeric one.
+        minimum: fewest rows over which a total is opened.
+        merged: categories that became `(other)`, by column.
+    """
+
+    columns: tuple[ColumnSchema, ...]
+    rows: int
+    counts: tuple[tuple[int, ...], ...]
+    minimum: int
+    merged: dict[str, tuple[str, ...]] = {}
+
+
+class Held(Message, frozen=True):
+    """(1) member → aggregator: the schema of the columns that it brings, as JSON."""
+
+    schema: U8
+
+
+class Common(Message, frozen=True):
+    """(2) aggregator → member: the columns that all sites have alike, with the categories of all of them, as JSON."""
+
+    schema: U8
+
+
+async def aggregator(peers: Mapping[str, Channel], mine: Schema | None, site: str) -> Schema:
+    """Compare the schemas of all sites, and tell the members what they have in common.
+
+    Args:
+        peers: channels to the members by name.
+        mine: this site's schema; None if it brings no data.
+        site: this site's name.
+
+    Raises:
+        InputError: the columns differ in a way that must be mended; with every difference.
+        ProtocolError: a member sent no schema.
+    """
+    held = await Group(peers).gather(Held, schema=(AtMost(LARGEST),))  # (1)
+    schemas = {site: mine} if mine else {}
+    schemas |= {name: _read(name, held[name].schema.tobytes()) for name in sorted(held)}
+    agreement = compare(schemas)
+    if hard := [one for one in agreement.mismatches if one.what != "categories" or one.twins]:
+        raise _different(hard)
+    common = Schema(agreement.columns)
+    await Group(peers).broadcast(Common(_array(common)))  # (2)
+    return common
+
+
+async def member(hub: Channel, mine: Schema) -> Schema:
+    """Tell the aggregator the own schema, and learn what all sites have in common.
+
+    Args:
+        hub: channel to the aggregator.
+        mine: this site's schema.
+
+    Raises:
+        ProtocolError: what comes back does not hold this site's own columns and categories.
+    """
+    await hub.send(Held(_array(mine)))  # (1)
+    common = _read(hub.peer, (await hub.recv(Common, schema=(AtMost(LARGEST),))).schema.tobytes())  # (2)
+    own = mine.named()
+    if len(common.columns) != len(own):
+        raise ProtocolError(
+            f"{hub.peer} says that all sites have {len(common.columns)} columns, this one has {len(own)}"
+        )
+    for column in common.columns:
+        here = own.get(column.name)
+        if here is None or (here.kind, here.unit) != (column.kind, column.unit):
+            raise ProtocolError(f"{hub.peer} says that all sites have a column that is none of this site's")
+        if not set(here.categories) <= set(column.categories):
+            raise ProtocolError(f"{hub.peer} left out categories of this site", column=column.name)
+    return common
+
+
+def _array(schema: Schema) -> U8:
+    return np.frombuffer(msgspec.json.encode(schema), np.uint8)
+
+
+def _read(peer: str, data: bytes) -> Schema:
+    try:
+        schema = msgspec.json.decode(data, type=Schema)
+    except msgspec.MsgspecError:
+        raise ProtocolError(f"{peer} sent something else than a schema") from None
+    if len(schema.named()) < len(schema.columns):
+        raise ProtocolError(f"{peer} sent a schema in which a column stands twice")
+    if any(list(column.categories) != sorted(set(column.categories)) for column in schema.columns):
+        raise ProtocolError(f"{peer} sent categories that are not sorted and distinct")
+    return schema
+
+
+def _different(mismatches: Sequence[Mismatch]) -> InputError:
+    """Say for every difference what each site has and what to do."""
+    lines = []
+    for one in mismatches[:SHOWN]:
+        held = "; ".join(f"{what} at {site}" for site, what in one.sites.items())
+        lines.append(f"\n  {one.column!r}, {one.what}: {held}. {one.cure}")
+    more = f"\n  … and {len(mismatches) - SHOWN} more" if len(mismatches) > SHOWN else ""
+    return InputError(
+        f"the sites' columns differ:{''.join(lines)}{more}",
+        cure="Mend the data or name under `columns:` those that are alike; `atoll data compare` shows the same.",
+    )
+
+
+class CompareStep(Step[Compare]):
+    """The sites tell each other their columns' names, kinds, units and categories, and add up their rows."""
+
+    name = "compare"
+    title = "Compare the sites' columns"
+    gives = ("schema",)
+    leaves = (AGREED,)
+    hub = "aggregator"
+
+    def uses(self) -> tuple[Protocol, ...]:
+        """The comparison, and the sum."""
+        return (PROTOCOL, sum_protocol(self.topology))
+
+    def says(self, job: Job) -> tuple[str, ...]:
+        """What every site learns."""
+        bringing = sum(bool(part.data) for part in job.sites.values())
+        alone = ("  ! With two sites each can tell the other's share of every sum from its own.",)
+        return (
+            f"compare: every site learns, of {shared(job)}",
+            "  the columns' names, kinds and units, and the categories of text columns that any site has",
+            "  the number of rows",
+            f"  how many rows each category has; below {self.params.minimum:,} it is put together with others",
+            f"  {job.hub} learns also which member has which columns and categories",
+            f"  With fewer than {self.params.minimum:,} rows the job ends there.",
+            *(alone if bringing == 2 else ()),
+        )
+
+    def check(self, work: Work) -> None:
+        """Refuse columns that are free text, and categories whose name is taken.
+
+        Raises:
+            InputError: naming the column.
+        """
+        for column in work.table.columns if work.table else ():
+            if len(column.categories) > MOST_CATEGORIES:
+                raise InputError(
+                    f"it has {len(column.categories):,} different values, too many for categories",
+                    column=column.name,
+                    cure=f"Group them to at most {MOST_CATEGORIES}, or name the other columns under `columns:`.",
+                )
+            if OTHER in column.categories:
+                cure = "Write it in another way."
+                raise InputError(f"a value is called {OTHER!r}", column=column.name, cure=cure)
+
+    async def run(self, session: Session, work: Work) -> str:
+        """Compare, then count.
+
+        Raises:
+            InputError: the columns differ, or there are too few rows.
+        """
+        mine = _schema(work)
+        peers = {name: channel.sub("compare") for name, channel in session.peers.items()}
+        if work.labels:
+            common = await aggregator(peers, mine, work.site)
+        else:
+            common = await member(peers[work.job.hub], present(mine, "data set"))
+        agreed = await self._count(session, work, common)
+        work.store.write_json(AGREED, agreed)
+        self._take(work, agreed)
+        text = sum(column.kind == "categorical" for column in agreed.columns)
+        lacking = _lacking(mine, common) if mine else ()
+        line = f"{len(agreed.columns)} columns alike ({text} of categories), {agreed.rows:,} rows at all sites"
+        if lacking:
+            work.report["lacking"] = lacking
+            line += f"; ! other sites have values that do not occur here: {', '.join(lacking[:SHOWN])}"
+        return line
+
+    async def _count(self, session: Session, work: Work, common: Schema) -> Agreed:
+        rows = work.table.rows if work.table else 0
+        minimum, label = self.params.minimum, work.job.label
+        async with totals(session, work, self.name) as sums:
+            total = int((await sums.total(np.array([float(rows)]), what="rows"))[0])
+            enough(total, minimum, "rows")
+            mine = [_counts(work, column) for column in common.columns]
+            flat = np.concatenate([np.zeros(0), *mine])
+            found = (await sums.total(flat, what="rows of each category")).astype(np.int64)
+        columns, counts, lost = [], [], {}
+        for column, part in zip(
+            common.columns, np.split(found, np.cumsum([len(one) for one in mine])[:-1]), strict=True
+        ):
+            kept, numbers = merged(column, part, 1 if column.name == label else minimum)
+            columns.append(kept)
+            counts.append(tuple(numbers.tolist()))
+            if OTHER in kept.categories:
+                lost[column.name] = tuple(sorted(set(column.categories) - set(kept.categories)))
+        return Agreed(tuple(columns), total, tuple(counts), minimum, lost)
+
+    async def resume(self, work: Work) -> None:
+        """Take what was agreed again."""
+        self._take(work, work.store.read_json(AGREED, Agreed))
+
+    def _take(self, work: Work, agreed: Agreed) -> None:
+        work.state["agreed"] = agreed
+        work.report["rows"] = {"all sites": agreed.rows}
+        work.state["coded"] = coded(work.table.columns if work.table else None, agreed.columns)
+
+
+def _schema(work: Work) -> Schema | None:
+    """This site's schema; None without data.  Only categories that occur among the rows are told."""
+    if work.table is None:
+        return None
+    columns = (
+        ColumnSchema(column.name, column.kind, work.units.get(column.name, ""), column.categories)
+        for column in work.table.columns
+    )
+    return Schema(tuple(columns))
+
+
+def _counts(work: Work, column: ColumnSchema) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Rows of each agreed category here."""
+    size = len(column.categories)
+    if work.table is None or not size:
+        return np.zeros(size)
+    here: Column = coded(work.table.columns, (column,)).columns[0]
+    return np.bincount(here.values[here.values >= 0], minlength=size).astype(np.float64)
+
+
+def _lacking(mine: Schema, common: Schema) -> tuple[str, ...]:
+    """Which categories of other sites do not occur here, in words."""
+    own, found = mine.named(), []
+    for column in common.columns:
+        new = [value for value in column.categories if value not in own[column.name].categories]
+        if new:
+            shown = ", ".join(map(repr, new[:3])) + (f" and {len(new) - 3} more" if len(new) > 3 else "")
+            found.append(f"{column.name} {shown}")
+    return tuple(found)
+
+
+PROTOCOL = Protocol(
+    name="schema-comparison",
+    version=1,
+    title="Sites with the same columns find out whether these mean the same",
+    card=Card(
+        source="Atoll.",
+        security="Nothing is hidden: the schemas are the messages. They hold no rows and no counts.",
+        inputs="Every site with data: names, kinds, units and categories of the columns that the job names.",
+        reveals={
+            "aggregator": ("Each member's column names, kinds, units, and the categories that occur there.",),
+            "member": (
+                "The columns that all sites have alike, and all categories that occur at any site, not at which.",
+                "If the job ends because columns differ: what each site has of those.",
+            ),
+        },
+        cost="2 messages with each member, of the schema's size: 50 bytes a column and the text of its categories.",
+        fails="InputError at the aggregator with every difference and its cure, which the members are told; "
+        "ProtocolError on something else than a schema, or when the aggregator leaves out what a member has.",
+        assurance="tested",
+        notes=(
+            "A category that one row has is told like any other: name under `columns:` only what others may know.",
+            "A site can claim a schema that is not its own; its numbers are then added all the same.",
+        ),
+    ),
+    roles={"aggregator": aggregator, "member": member},
+    messages=(Held, Common),
+)
