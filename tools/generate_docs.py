@@ -299,6 +299,7 @@ def first_paragraph(thing: Any) -> str:
 
 def errors_page() -> str:
     """Every error class with its exit code."""
+    import atoll.node.process  # noqa: F401, so that the error of a stopped job is there
     from atoll.core.errors import AtollError
 
     lines = [
