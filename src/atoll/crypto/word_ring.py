@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,8 @@ from numpy.typing import NDArray
 from atoll.crypto.aes import Streams
 from atoll.crypto.jit import njit, read_only
 
-U16 = NDArray[np.uint16]
-U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
+Word = TypeVar("Word", np.uint16, np.uint32)
 
 _CACHE = 1 << 15  # words of all masks together that are made before they are added: they stay in the cache
 _UNIT = 3  # pieces are cut at whole numbers of 192 bits
@@ -48,9 +48,9 @@ class WordRing:
         if self.bits == 192:
             _add_wide(acc, other)
         elif self.bits == 32:
-            _add_32(acc.view(np.uint32), read_only(other.view(np.uint32)))
+            _add_words(acc.view(np.uint32), read_only(other.view(np.uint32)))
         else:
-            _add_16(acc.view(np.uint16), read_only(other.view(np.uint16)))
+            _add_words(acc.view(np.uint16), read_only(other.view(np.uint16)))
 
     def mask(self, acc: U64, masks: Masks) -> None:
         """Add the next words of every mask to `acc`, (m,) uint64 in whole numbers; subtract the negative ones."""
@@ -61,9 +61,9 @@ class WordRing:
             if self.bits == 192:
                 _mask_wide(part, streams, masks.negative)
             elif self.bits == 32:
-                _mask_32(part.view(np.uint32), streams.view(np.uint32), masks.negative)
+                _mask_words(part.view(np.uint32), streams.view(np.uint32), masks.negative)
             else:
-                _mask_16(part.view(np.uint16), streams.view(np.uint16), masks.negative)
+                _mask_words(part.view(np.uint16), streams.view(np.uint16), masks.negative)
 
 
 class Masks:
@@ -83,13 +83,7 @@ class Masks:
 
 
 @njit
-def _add_16(acc: U16, other: U16) -> None:
-    for i in range(acc.size):
-        acc[i] += other[i]
-
-
-@njit
-def _add_32(acc: U32, other: U32) -> None:
+def _add_words(acc: NDArray[Word], other: NDArray[Word]) -> None:
     for i in range(acc.size):
         acc[i] += other[i]
 
@@ -107,18 +101,7 @@ def _add_wide(acc: U64, other: U64) -> None:
 
 
 @njit
-def _mask_16(acc: U16, streams: U16, negative: NDArray[np.bool_]) -> None:
-    for k in range(streams.shape[0]):
-        if negative[k]:
-            for i in range(acc.size):
-                acc[i] -= streams[k, i]
-        else:
-            for i in range(acc.size):
-                acc[i] += streams[k, i]
-
-
-@njit
-def _mask_32(acc: U32, streams: U32, negative: NDArray[np.bool_]) -> None:
+def _mask_words(acc: NDArray[Word], streams: NDArray[Word], negative: NDArray[np.bool_]) -> None:
     for k in range(streams.shape[0]):
         if negative[k]:
             for i in range(acc.size):

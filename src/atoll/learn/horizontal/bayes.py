@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
-from atoll.learn.horizontal.classes import classes, moments, one_hot
+from atoll.learn.horizontal.classes import classes, moments, one_hot, shares_of
 from atoll.learn.horizontal.rows import F64, Missing, Rows, agree, blocks, same, settle
 from atoll.learn.horizontal.scale import scale
 from atoll.protocols.secure_sum.totals import Totals
@@ -74,9 +74,7 @@ class BayesModel:
 
     def predict(self, values: F64) -> F64:
         """Return (n, K) probabilities for (n, p) values."""
-        joint = self.joint(values)
-        joint = np.exp(joint - joint.max(axis=1, keepdims=True))
-        return np.asarray(joint / joint.sum(axis=1, keepdims=True))
+        return shares_of(self.joint(values))
 
 
 async def fit(totals: Totals, X: Rows, y: F64, params: BayesParams) -> BayesModel:

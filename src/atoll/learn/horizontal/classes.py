@@ -15,6 +15,12 @@ from atoll.protocols.secure_sum.totals import Totals
 MOST_CLASSES = 1000
 
 
+def shares_of(scores: F64) -> F64:
+    """Return probabilities in proportion to the exponentials of (n, K) scores, without overflow."""
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
 async def classes(totals: Totals, y: F64, *, step: str) -> tuple[F64, I64]:
     """Find the classes that a numeric label has at any site.
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
-from atoll.learn.horizontal.classes import classes, moments
+from atoll.learn.horizontal.classes import classes, moments, shares_of
 from atoll.learn.horizontal.rows import F64, Missing, Rows, agree, blocks, same, settle
 from atoll.learn.horizontal.solve import pack, system, unpack
 from atoll.protocols.secure_sum.totals import Totals
@@ -52,9 +52,7 @@ class DiscriminantModel:
 
     def predict(self, values: F64) -> F64:
         """Return (n, K) probabilities for (n, p) values."""
-        score = values @ self.weights.T + self.intercepts
-        score = np.exp(score - score.max(axis=1, keepdims=True))
-        return np.asarray(score / score.sum(axis=1, keepdims=True))
+        return shares_of(values @ self.weights.T + self.intercepts)
 
 
 async def fit(totals: Totals, X: Rows, y: F64, params: DiscriminantParams) -> DiscriminantModel:

@@ -14,7 +14,7 @@ import numpy as np
 
 from atoll.core.errors import InputError
 from atoll.core.offload import offload
-from atoll.learn.horizontal.classes import classes, one_hot
+from atoll.learn.horizontal.classes import classes, one_hot, shares_of
 from atoll.learn.horizontal.inference import INTERCEPT, Coefficients, back, design
 from atoll.learn.horizontal.newton import Point, descend
 from atoll.learn.horizontal.rows import F64, I64, Missing, Rows, agree, blocks, same, settle
@@ -110,9 +110,7 @@ async def fit(totals: Totals, X: Rows, y: F64, params: MultinomialParams) -> Mul
 
 def _probabilities(Z: F64, table: F64) -> F64:
     """Softmax of 0 and Z table', (n, K)."""
-    eta = np.concatenate([np.zeros((len(Z), 1)), Z @ table.T], axis=1)
-    eta = np.exp(eta - eta.max(axis=1, keepdims=True))
-    return np.asarray(eta / eta.sum(axis=1, keepdims=True))
+    return shares_of(np.concatenate([np.zeros((len(Z), 1)), Z @ table.T], axis=1))
 
 
 def _sums(values: F64, codes: I64, frame: Scale, intercept: bool, table: F64) -> F64:

@@ -49,12 +49,12 @@ class Multinomial(Kind, frozen=True, tag="multinomial"):
 
     def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
         """Return (n, K) probabilities of the classes, in ascending order."""
+        from atoll.learn.horizontal.classes import shares_of
+
         weights = np.array(values["table"], np.float64)
         if weights.shape[1] == X.shape[1] + 1:
             X = np.concatenate([np.ones((len(X), 1)), X], axis=1)
-        eta = np.concatenate([np.zeros((len(X), 1)), X @ weights.T], axis=1)
-        eta = np.exp(eta - eta.max(axis=1, keepdims=True))
-        return np.asarray(eta / eta.sum(axis=1, keepdims=True))
+        return shares_of(np.concatenate([np.zeros((len(X), 1)), X @ weights.T], axis=1))
 
 
 class Svm(Kind, frozen=True, tag="svm"):
