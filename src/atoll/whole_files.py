@@ -29,9 +29,9 @@ def making(path: Path, *, mode: int = 0o600) -> Iterator[Path]:
     try:
         yield Path(name)
         os.chmod(name, mode)
-        _keep(Path(name))
+        keep(Path(name))
         os.replace(name, path)
-        _keep(path.parent)  # the names in it
+        keep(path.parent)  # the names in it
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -50,7 +50,7 @@ def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         file.write(data)
 
 
-def _keep(path: Path) -> None:
+def keep(path: Path) -> None:
     """Have a file, or the list of names in a folder, on the disk and not only on its way there."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -8,19 +8,12 @@ import pytest
 
 from atoll.core.channel import Channel
 from atoll.core.protocol import Protocol
-from atoll.crypto import cuckoo, expand_convolute, filled_store, gf128, item_hash, okvs, punctured_trees, table_pads
 from atoll.crypto.random import Rng
 from atoll.protocols import hidden_table
 from atoll.protocols import oblivious_transfer as ot
 from atoll.testing import Frame, recorded_pair, run_pair, seeded_rng
 
 Role = Callable[[Channel, Any, Rng], Awaitable[Any]]
-
-
-def warm() -> None:
-    """Compile what these protocols use, so that no time-out meets a compilation."""
-    for module in (cuckoo, expand_convolute, filled_store, gf128, item_hash, okvs, punctured_trees, table_pads):
-        module.warm()
 
 
 def transfers(seed: int, odd: bool = False) -> tuple[ot.OtReceiver, ot.OtSender]:

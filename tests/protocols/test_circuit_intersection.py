@@ -19,16 +19,11 @@ from atoll.protocols.circuit_intersection import Binned, Hint, Opening, Shares
 from atoll.protocols.intersection_result import context_hash
 from atoll.testing import Frame, ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
-from tests.protocols.hidden import balanced, deal_transfers, signed, warm
+from tests.protocols.hidden import balanced, deal_transfers, signed
 
 CONTEXT = ("job 1", "phone")
 LIMITS = np.iinfo(np.int64)
 Case = tuple[list[bytes], list[bytes], np.ndarray]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    warm()
 
 
 @pytest.fixture

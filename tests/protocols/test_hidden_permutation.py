@@ -12,15 +12,10 @@ from atoll.crypto.random import Rng
 from atoll.protocols import hidden_permutation as hp
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
-from tests.protocols.hidden import balanced, transfers, warm
+from tests.protocols.hidden import balanced, transfers
 
 Case = tuple[np.ndarray, np.ndarray, np.ndarray]
 """The order, and both sides' shares."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    warm()
 
 
 async def order(peer: Channel, case: Case, rng: Rng) -> np.ndarray:

@@ -8,21 +8,14 @@ import pytest
 
 from atoll.core.channel import Channel
 from atoll.core.errors import InputError, ProtocolError
-from atoll.crypto import boolean_circuit, cuckoo, garbling
+from atoll.crypto import cuckoo
 from atoll.crypto.random import Rng
 from atoll.protocols import circuit_intersection, hidden_rows, value_blocks
 from atoll.protocols import hidden_quantiles as hq
 from atoll.protocols.hidden_quantiles import Opened, Question, Side
 from atoll.protocols.hidden_totals import Joined
 from atoll.testing import ProtocolCheck, check_protocol, end_pair, recorded_pair, run_pair, seeded_rng
-from tests.protocols.hidden import balanced, deal_transfers, warm
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    warm()
-    boolean_circuit.warm()
-    garbling.warm()
+from tests.protocols.hidden import balanced, deal_transfers
 
 
 @pytest.fixture(autouse=True)

@@ -14,14 +14,9 @@ from atoll.protocols import hidden_table, masked_values
 from atoll.protocols.hidden_rows import Rows
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
-from tests.protocols.hidden import balanced, deal_transfers, signed, warm
+from tests.protocols.hidden import balanced, deal_transfers, signed
 
 Case = tuple[list[bytes], np.ndarray, list[bytes], np.ndarray]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    warm()
 
 
 @pytest.fixture(autouse=True)

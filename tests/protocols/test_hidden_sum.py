@@ -18,14 +18,9 @@ from atoll.protocols.hidden_sum import Opened, Totals
 from atoll.testing import ProtocolCheck, check_protocol, end_pair, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
 from atoll.transport.site import init_site
-from tests.protocols.hidden import balanced, deal_transfers, warm
+from tests.protocols.hidden import balanced, deal_transfers
 
 Case = tuple[list[bytes], np.ndarray, list[bytes], np.ndarray, int, str]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    warm()
 
 
 @pytest.fixture(autouse=True)

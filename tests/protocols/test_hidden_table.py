@@ -16,14 +16,9 @@ from atoll.protocols import hidden_table as ht
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
 from tests.protocols import hidden
-from tests.protocols.hidden import balanced, signed, transfers, warm
+from tests.protocols.hidden import balanced, signed, transfers
 
 EDGES = np.array([0, 1, 15, 16, (1 << 63) - 1, 1 << 63, (1 << 63) + 1, (1 << 64) - 1], np.uint64)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    warm()
 
 
 def play(chooser: Any, owner: Any, *cases: Any, seed: int = 1) -> Any:

@@ -7,20 +7,13 @@ import pytest
 
 from atoll.core.channel import Channel
 from atoll.core.errors import ContractError, ProtocolError
-from atoll.crypto import boolean_circuit, cuckoo, garbling
+from atoll.crypto import cuckoo
 from atoll.crypto.random import Rng
 from atoll.protocols import hidden_totals as ht
 from atoll.protocols import masked_values
 from atoll.protocols.hidden_totals import Opened, Question, Side
 from atoll.testing import ProtocolCheck, check_protocol, end_pair, recorded_pair, run_pair, seeded_rng
-from tests.protocols.hidden import deal_transfers, warm
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    warm()
-    boolean_circuit.warm()
-    garbling.warm()
+from tests.protocols.hidden import deal_transfers
 
 
 @pytest.fixture(autouse=True)

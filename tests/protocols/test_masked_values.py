@@ -12,14 +12,9 @@ from atoll.crypto.random import Rng
 from atoll.protocols import masked_values as mv
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
-from tests.protocols.hidden import balanced, signed, transfers, warm
+from tests.protocols.hidden import balanced, signed, transfers
 
 Case = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    warm()
 
 
 async def hold(peer: Channel, case: Case, rng: Rng) -> np.ndarray:

@@ -16,14 +16,9 @@ from atoll.protocols.silent_transfer import Received, Sent, Trees
 from atoll.testing import ProtocolCheck, check_protocol, end_pair, recorded_pair, run_pair, seeded_rng
 from atoll.transport.memory import memory_pair
 from tests.protocols import hidden
-from tests.protocols.hidden import balanced, warm
+from tests.protocols.hidden import balanced
 
 Case = tuple[int, int]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    warm()
 
 
 async def receive(peer: Channel, cases: list[Case], rng: Rng) -> list[Received]:

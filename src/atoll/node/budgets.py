@@ -27,6 +27,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from atoll import whole_files
 from atoll.core.errors import ContractError, InputError
 from atoll.node.store import writing
 from atoll.privacy.accountant import NOTHING, Limit, Loss, spent, together
@@ -323,7 +324,7 @@ class _Book:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(self.file.fileno())
         if self.digest == START:
-            _sync_folder(self.folder)
+            whole_files.keep(self.folder)
         self._play(line)
 
     def _play(self, line: bytes) -> None:
@@ -349,12 +350,3 @@ def _lock(file: IO[bytes]) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a new file's name to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from atoll.data.columns import Columns
 from atoll.data.frames import table_of
 from atoll.learn.vertical.trees.params import TreeParams
 from atoll.notebook.simulation import Frames, run
+from atoll.protocols.together import together
 from atoll.transport.memory import memory_pair
 
 
@@ -116,7 +116,7 @@ async def _fit(
     pairs = {name: memory_pair(hub, name, timeout=600.0) for name in tables if name != hub}
     peers = {name: pair[0] for name, pair in pairs.items()}
     options: dict[str, Any] = {"reveals_rows": reveals}
-    (own, history), *others = await _together(
+    (own, history), *others = await together(
         label_holder(peers, tables[hub], label, held, params, rng=Rng.system(), **options),
         *(feature_holder(pair[1], tables[n], params, rng=Rng.system(), **options) for n, pair in pairs.items()),
     )
@@ -128,19 +128,8 @@ async def _predict(tables: Mapping[str, Columns], hub: str, parts: Mapping[str, 
 
     pairs = {name: memory_pair(hub, name, timeout=600.0) for name in tables if name != hub}
     peers = {name: pair[0] for name, pair in pairs.items()}
-    score, *_ = await _together(
+    score, *_ = await together(
         predict_label_holder(peers, parts[hub], tables[hub], rng=Rng.system()),
         *(predict_feature_holder(pair[1], parts[n], tables[n], rng=Rng.system()) for n, pair in pairs.items()),
     )
     return np.asarray(score, np.float64)
-
-
-async def _together(*roles: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run all roles; the first error ends the others."""
-    tasks = [asyncio.ensure_future(role) for role in roles]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

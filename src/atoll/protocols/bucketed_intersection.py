@@ -32,7 +32,8 @@ from atoll.crypto.okvs import bin_capacity
 from atoll.crypto.random import Rng
 from atoll.data.buckets import BATCH, FINE, Buckets, Duplicates, scratch
 from atoll.protocols import intersection_result, vole_intersection
-from atoll.protocols.intersection_result import Matches, Progress, Shuffled, context_hash, together
+from atoll.protocols.intersection_result import Matches, Progress, Shuffled, context_hash
+from atoll.protocols.together import together
 from atoll.protocols.vole_oprf import Security
 
 BUCKET = 1 << 19
@@ -151,7 +152,7 @@ async def receive_from_all(
         The matches with each sender, by name.
     """
     async with _receiving(peers, ids, rng, Options(**options)) as runs:
-        found = await together([_matches(run) for run in runs])
+        found = await together(*(_matches(run) for run in runs))
     return dict(zip(peers, found, strict=True))
 
 
@@ -270,7 +271,7 @@ class _Run:
                 await one(taken)
                 self.told(len(taken.rows))
 
-        await together([lane(number, self.rng.spawn()) for number in range(min(LANES, self.buckets))])
+        await together(*(lane(number, self.rng.spawn()) for number in range(min(LANES, self.buckets))))
 
     def _take(self, number: int, channel: Channel, rng: Rng) -> _Bucket:
         options, each = self.options, self.mine_each
@@ -349,7 +350,7 @@ async def _counted(
         return count.rows
 
     try:
-        mine, *others = await together([tell(), *(hear(peer) for peer in peers)])
+        mine, *others = await together(tell(), *(hear(peer) for peer in peers))
     finally:
         filling.cancel()
     done = [mine]

@@ -10,13 +10,12 @@ it tells nothing, and the result stays one-sided.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +26,8 @@ from atoll.core.message import I64, AtMost, Message
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto import item_hash
 from atoll.crypto.random import Rng
+from atoll.protocols.together import together
 
-T = TypeVar("T")
 Progress = Callable[[int, int], None]
 Words = NDArray[np.uint64]
 Tags = NDArray[np.uint8]
@@ -125,19 +124,8 @@ async def receive_from_each(
         counts[name] = done, total
         progress(sum(done for done, _ in counts.values()), sum(total for _, total in counts.values()))
 
-    found = await together([receive(peer, functools.partial(count, name)) for name, peer in peers.items()])
+    found = await together(*(receive(peer, functools.partial(count, name)) for name, peer in peers.items()))
     return dict(zip(peers, found, strict=True))
-
-
-async def together(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await all; when one fails, or the caller is cancelled, cancel the others and wait for their end."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def receive_separately(

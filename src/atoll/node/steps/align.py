@@ -154,13 +154,13 @@ class AlignStep(Step[Align]):
     ) -> tuple[Rows, Mapping[str, Matched]]:
         """As the label holder: match with all partners at once or with each, and settle the rows and their order."""
         from atoll.protocols import row_order
-        from atoll.protocols.intersection_result import together
+        from atoll.protocols.together import together
 
         asked, names = self.params, list(session.peers)
         groups = [names] if asked.rows == "common" else [[name] for name in names]
         options: dict[str, Any] = {"rng": work.rng, "multiple": asked.pad_to}
         tell = asked.rows != "difference"
-        found = await together([match(keys, compare.lead(group, tell=tell), **options) for group in groups])
+        found = await together(*(match(keys, compare.lead(group, tell=tell), **options) for group in groups))
         matched = {name: one for group, one in zip(groups, found, strict=True) for name in group}
         work.report["overlaps"] = compare.pairs
         if asked.rows == "difference":
@@ -171,10 +171,10 @@ class AlignStep(Step[Align]):
         rows = rows[work.rng.permutation(len(rows))]
         others = asked.rows == "union"
         more = await together(
-            [
+            *(
                 row_order.lead(session.peers[name].sub("order"), one.pair[rows], others=others)
                 for name, one in matched.items()
-            ]
+            )
         )
         return np.append(rows, np.full(max(more), -1)), matched
 

@@ -16,7 +16,7 @@ from atoll.crypto.random import Rng
 from atoll.protocols.secure_sum.question import Question, question_of
 from atoll.protocols.secure_sum.star import differ
 from atoll.protocols.secure_sum.ties import COMMON, Ties
-from atoll.protocols.secure_sum.together import together
+from atoll.protocols.together import together
 
 PAIR = 16
 """Bytes of a pair's key."""

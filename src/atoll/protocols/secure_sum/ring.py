@@ -35,7 +35,7 @@ from atoll.protocols.secure_sum.direct_ties import PairKey, Part, part, receive,
 from atoll.protocols.secure_sum.question import Question
 from atoll.protocols.secure_sum.star import covered
 from atoll.protocols.secure_sum.ties import Ties, derived
-from atoll.protocols.secure_sum.together import together
+from atoll.protocols.together import together
 
 SEED = 32
 """Bytes of a seed."""

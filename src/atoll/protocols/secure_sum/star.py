@@ -34,7 +34,7 @@ from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import ties
 from atoll.protocols.secure_sum.question import PIECE, Question, question_of
 from atoll.protocols.secure_sum.ties import Box, Sealed, Ties, derived
-from atoll.protocols.secure_sum.together import together
+from atoll.protocols.together import together
 
 LARGEST = 1 << 28
 """Most bytes of one vector that a hub takes."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from atoll.protocols.together import together
 
 U64 = NDArray[np.uint64]
 A = TypeVar("A")
@@ -127,16 +128,8 @@ async def both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
     Raises:
         Exception: What one of them raised.
     """
-    tasks = asyncio.ensure_future(first), asyncio.ensure_future(second)
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
-        return tasks[0].result(), tasks[1].result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    one, other = await together(first, second)
+    return one, other
 
 
 def pieces(n: int, most: int = PIECE) -> list[slice]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any
 
 
-async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Do several things at once; return what each gave, or end all with the first error."""
+async def together(*work: Awaitable[Any]) -> list[Any]:
+    """Do several things at once, and return what each gave.
+
+    The first error, or a caller that is cancelled, ends all the others, and waits for their end.
+    """
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         return await asyncio.gather(*tasks)
