@@ -12,7 +12,7 @@ from atoll.protocols.intersection_result import context_hash
 WHAT_LIMIT = 200
 """Longest description of a sum, in characters; more is cut off."""
 
-PIECE = 3 << 15
+PIECE = 3 << 16
 """Words of 64 bits in one message; longer vectors travel in pieces, so that masking and sending overlap."""
 
 
