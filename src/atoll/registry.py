@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 from atoll.core.protocol import Protocol
@@ -73,9 +73,9 @@ def protocols() -> Mapping[str, Protocol]:
     return {protocol.name: protocol for protocol in sorted(found, key=lambda protocol: protocol.name)}
 
 
-def kernels() -> Mapping[str, Callable[[], None]]:
-    """Return, for every module with compiled kernels, the function that compiles them."""
-    return {module: import_module(module).warm for module in KERNEL_MODULES}
+def kernels(modules: Sequence[str] = ()) -> Mapping[str, Callable[[], None]]:
+    """Return, for modules with compiled kernels, or for all such, the functions that compile them."""
+    return {module: import_module(module).warm for module in modules or KERNEL_MODULES}
 
 
 KERNEL_MODULES = (

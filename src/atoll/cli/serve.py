@@ -170,8 +170,8 @@ def _run(site: Any, name: str, folder: Path, listen: str, options: dict[str, Any
     limit = options["limit"]
     if not os.environ.get("ATOLL_DEBUG"):
         logging.disable(logging.CRITICAL)
-    for module in ("atoll.crypto.pir", "atoll.crypto.ristretto"):
-        kernels()[module]()
+    for warm in kernels(["atoll.crypto.pir", "atoll.crypto.ristretto"]).values():
+        warm()
     service = LookupService(name, folder, limit, options["partners"], options["fewest"], watch.note)
     settle()
 

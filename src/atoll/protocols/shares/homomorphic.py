@@ -25,7 +25,7 @@ from atoll.crypto.matrix_tiles import Tile
 from atoll.crypto.random import Rng
 from atoll.protocols.shares import cards, transfers
 from atoll.protocols.shares.source import Opener, Triple, both, pieces
-from atoll.protocols.shares.transfers import TransferSource
+from atoll.protocols.shares.transfers import TransferSource, Ways
 
 Words = NDArray[np.uint64]
 Plan = list[tuple[slice, slice, Tile]]
@@ -208,11 +208,11 @@ async def source(peer: Channel, number: int, *, rng: Rng) -> HomomorphicSource:
     Raises:
         ProtocolError: The peer broke the protocol.
     """
-    rest = await transfers.source(peer, number, rng=rng)
+    rest = await transfers.ways(peer, number, rng=rng)
     owner = _Owner(peer.sub(f"products of {number}"), rng.spawn())
     answerer = _Answerer(peer.sub(f"products of {1 - number}"), rng.spawn())
     await both(owner.publish(), answerer.learn())  # (0)
-    return HomomorphicSource(rest, owner, answerer, rng.spawn())
+    return HomomorphicSource(number, rest, owner, answerer, rng.spawn())
 
 
 class HomomorphicSource(TransferSource):
@@ -220,8 +220,8 @@ class HomomorphicSource(TransferSource):
 
     name = "homomorphic"
 
-    def __init__(self, rest: TransferSource, owner: _Owner, answerer: _Answerer, rng: Rng) -> None:
-        super().__init__(rest.number, rest._sender, rest._receiver, rest._out, rest._back, rng)
+    def __init__(self, number: int, rest: Ways, owner: _Owner, answerer: _Answerer, rng: Rng) -> None:
+        super().__init__(number, rest, rng)
         self._owner, self._answerer = owner, answerer
 
     async def products(self, n: int) -> Triple:

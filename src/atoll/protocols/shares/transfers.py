@@ -9,6 +9,7 @@ sender for one half of the values.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
@@ -53,6 +54,33 @@ class Tables(Message, frozen=True):
     words: U32
 
 
+@dataclass(frozen=True, repr=False)
+class Ways:
+    """Transfers in both directions.
+
+    Attributes:
+        out: Channel of those that this side sends.
+        back: Channel of those that it receives.
+        sender: Sends over `out`.
+        receiver: Receives over `back`.
+    """
+
+    out: Channel
+    back: Channel
+    sender: CompactSender
+    receiver: CompactReceiver
+
+
+async def ways(peer: Channel, number: int, *, rng: Rng) -> Ways:
+    """Set up transfers in both directions; see `source`."""
+    out, back = peer.sub(f"transfers of {number}"), peer.sub(f"transfers of {1 - number}")
+    set_up = (
+        compact_transfer.setup_sender(out, rng=rng.spawn()),
+        compact_transfer.setup_receiver(back, rng=rng.spawn()),
+    )
+    return Ways(out, back, *await both(*set_up))
+
+
 async def source(peer: Channel, number: int, *, rng: Rng) -> TransferSource:
     """Set up transfers in both directions.
 
@@ -64,13 +92,7 @@ async def source(peer: Channel, number: int, *, rng: Rng) -> TransferSource:
     Raises:
         ProtocolError: The peer broke the protocol.
     """
-    out, back = peer.sub(f"transfers of {number}"), peer.sub(f"transfers of {1 - number}")
-    set_up = (
-        compact_transfer.setup_sender(out, rng=rng.spawn()),
-        compact_transfer.setup_receiver(back, rng=rng.spawn()),
-    )
-    sender, receiver = await both(*set_up)
-    return TransferSource(number, sender, receiver, out, back, rng.spawn())
+    return TransferSource(number, await ways(peer, number, rng=rng), rng.spawn())
 
 
 class TransferSource:
@@ -78,11 +100,9 @@ class TransferSource:
 
     name = "transfers"
 
-    def __init__(
-        self, number: int, sender: CompactSender, receiver: CompactReceiver, out: Channel, back: Channel, rng: Rng
-    ) -> None:
-        self.number, self._sender, self._receiver = number, sender, receiver
-        self._out, self._back, self._rng = out, back, rng
+    def __init__(self, number: int, ways: Ways, rng: Rng) -> None:
+        self.number, self._rng = number, rng
+        self._sender, self._receiver, self._out, self._back = ways.sender, ways.receiver, ways.out, ways.back
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(number={self.number}, used={self._sender.used + self._receiver.used})"
