@@ -17,7 +17,7 @@ import msgspec
 from atoll.core.errors import ContractError, InputError
 from atoll.node.document import decode, flatten, parse
 from atoll.node.steps import AnyParams, Compare
-from atoll.node.steps.base import Topology
+from atoll.node.steps.base import SURVIVING, Topology
 
 SiteName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -179,11 +179,22 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     @property
     def topology(self) -> Topology:
         """How the sites of a horizontal job add; see step `compare`."""
-        return next((step.topology for step in self.steps if isinstance(step, Compare)), "star")
+        return self.adding.topology
+
+    @property
+    def adding(self) -> Compare:
+        """What the sites of a horizontal job agree on about their sums."""
+        return next((step for step in self.steps if isinstance(step, Compare)), Compare())
+
+    @property
+    def least(self) -> int:
+        """Fewest sites with data that must be left, where the job goes on without those that fail."""
+        bringing = sum(bool(part.data) for part in self.sites.values())
+        return self.adding.at_least or min(bringing, max(3, bringing // 2 + 1))
 
     def peers(self, site: str) -> tuple[str, ...]:
         """The sites that `site` is linked to: all of them for the hub, the hub for the others of a star."""
-        if self.topology != "star":
+        if self.topology not in ("star", "dropouts"):
             return tuple(sorted(name for name in self.sites if name != site))
         return self.partners if site == self.hub else (self.hub,)
 
@@ -254,11 +265,12 @@ def _check_members(job: Job) -> None:
             "one site alone brings data, and a sum of one site shows its own figures",
             cure="Add a second `role: member`, or let the aggregator bring data, too.",
         )
-    if job.topology != "star" and len(bringing) < len(job.sites):
+    _check_departures(job, len(bringing))
+    if job.topology not in ("star", "dropouts") and len(bringing) < len(job.sites):
         raise InputError(
             f"site {job.hub} brings no data, and nobody is in the middle where sites add directly",
             site=job.hub,
-            cure="Take `topology: star`, or leave the site out.",
+            cure="Take `topology: star` or `dropouts`, or leave the site out.",
         )
     labels = {name: part.label for name, part in bringing.items()}
     if len(set(labels.values())) > 1:
@@ -272,6 +284,32 @@ def _check_members(job: Job) -> None:
         raise InputError(
             f"not all sites name the same columns: {', '.join(some)} stand at some of them",
             cure="Name the same columns at every site, or at none.",
+        )
+
+
+def _check_departures(job: Job, bringing: int) -> None:
+    """Refuse what a job cannot keep that goes on without sites."""
+    asked = job.adding
+    if job.topology not in SURVIVING:
+        if asked.at_least:
+            raise InputError(
+                f"over {job.topology} every site is needed, and `at_least:` has no meaning",
+                step="compare",
+                cure="Remove it, or take `topology: dropouts` or `ring`.",
+            )
+        return
+    fewest = 3 if job.topology == "dropouts" and job.sites[job.hub].data else 2
+    if not fewest <= job.least <= bringing:
+        raise InputError(
+            f"{job.least} of {bringing} sites with data cannot be what must be left: {fewest} and more, up to all",
+            step="compare",
+            cure=f"Say `at_least:` from {fewest} to {bringing}, or take `topology: star`.",
+        )
+    if job.timeouts.message < 3 * asked.patience:
+        raise InputError(
+            f"a site waits {job.timeouts.message:g} s for a message, and others may keep it waiting for a late one",
+            step="compare",
+            cure=f"Say `timeouts: {{message: {3 * asked.patience:g}}}` or more, or less `patience:`.",
         )
 
 

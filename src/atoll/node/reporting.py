@@ -14,10 +14,12 @@ from atoll.core.session import Session
 from atoll.node.border import PROTOCOL as BORDER
 from atoll.node.contract import PROTOCOL as CONTRACT
 from atoll.node.contract import Contract
+from atoll.node.departures import Departure
 from atoll.node.log import AUDIT, JobLog
 from atoll.node.policy import weak_of
 from atoll.node.steps import Work, build
 from atoll.node.steps.evaluate import EvaluateStep
+from atoll.node.steps.totals import LEFT
 from atoll.node.tables import headline, tables
 from atoll.report import (
     SECUREBOOST,
@@ -353,6 +355,11 @@ def _notes(work: Work) -> tuple[str, ...]:
             f"The job was cut off and went on: it took {work.report['tries']} tries. Bytes and the audit file are "
             "those of all tries, the times those of the try that finished each step."
         )
+    notes += [
+        f"! {Departure(**left).text}. That step and later ones are over the rows of the sites that were left; earlier "
+        "ones hold its rows, too."
+        for left in work.report.get(LEFT, ())
+    ]
     for step in build(work.job):
         notes += [
             f"Step {step.name} used {one.name}, which is weak and was allowed here. {one.card.weak}"

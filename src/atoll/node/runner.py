@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from atoll.core.channel import Gate, Link
 from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError, PeerFailed
 from atoll.core.identity import Card
@@ -25,8 +27,10 @@ from atoll.node.log import JobLog
 from atoll.node.prepare import from_home, prepare, units_of
 from atoll.node.progress import Watch
 from atoll.node.steps import Step, Work, build
+from atoll.node.steps.totals import LEFT, finish, without
 from atoll.node.store import Store, room
 from atoll.protocols.pairwise_keys import Seal
+from atoll.protocols.secure_sum.totals import SitesLeft
 from atoll.transport.site import Site
 
 GRACE = 10.0
@@ -115,6 +119,8 @@ class Run:
                     await run_steps(session, work, steps, self.watch, log.event, self.seconds, done=done, keep=keep)
                     with session.step("report"), room(store.folder):
                         self._leave(session, work, log)
+                    if session.dispensable:  # do not wait longer for the last words of a site that may fail
+                        session.gate.timeout = self.job.adding.patience * (1 if work.labels else 3)
             except PeerFailed as error:
                 if not self._refused(error):
                     raise
@@ -184,6 +190,8 @@ class Run:
 
     def _keep(self, work: Work, steps: tuple[Step[Any], ...], done: int) -> None:
         """Write a checkpoint after a step, as long as every step so far can be taken up again."""
+        if work.report.get(LEFT):
+            return  # the sites that are left could not agree on a border with one that comes back
         files: list[str] = []
         for step in steps[:done]:
             if step.leaves is None:
@@ -246,8 +254,8 @@ async def run_steps(
     for number, step in enumerate(steps[done:], done + 1):
         watch.started(step.name, step.title, number, len(steps))
         start = time.perf_counter()
-        with session.step(step.name, uses=step.uses()), room(work.store.folder):
-            line = await step.run(session, work)
+        line = await run_steadily(session, work, steps, step, watch, event)
+        with room(work.store.folder):
             seconds[step.name] = time.perf_counter() - start
             keep(number)
         traffic = dict.fromkeys(("sent", "received"), 0)
@@ -256,6 +264,40 @@ async def run_steps(
                 traffic[way] += count
         watch.ended(step.name, line, seconds[step.name], traffic["sent"], traffic["received"])
         event("step", step=step.name, text=line, seconds=seconds[step.name], **traffic)
+    await finish(session, work)
+
+
+async def run_steadily(
+    session: Session, work: Work, steps: tuple[Step[Any], ...], step: Step[Any], watch: Watch, event: Callable[..., None]
+) -> str:
+    """Run a step; where a site leaves meanwhile, run it again, after those on whose totals it stands.
+
+    Totals of different sites do not fit together: what holds one of them is made anew by the sites that are left. Steps
+    that are done, and on which this one does not stand, stay as they are, over the sites of their time.
+    """
+    again: tuple[Step[Any], ...] = ()
+    while True:
+        try:
+            for one in (*again, step):
+                with session.step(one.name, uses=one.uses()), room(work.store.folder):
+                    line = await one.run(session, work)
+            return line
+        except SitesLeft:
+            for left in await without(session, work, step):
+                event("left", **msgspec.to_builtins(left))
+                watch.note(f"{left.text}; going on with {', '.join(work.state['among'])}")
+            checkpoint.drop(work.store)  # an earlier border was one of all sites
+            again = before(steps, step)
+
+
+def before(steps: tuple[Step[Any], ...], step: Step[Any]) -> tuple[Step[Any], ...]:
+    """Return the steps on which one stands, in order."""
+    needed, found = set(step.needs), list[Step[Any]]()
+    for one in reversed(steps[: steps.index(step)]):
+        if needed & set(one.gives):
+            needed |= set(one.needs)
+            found.insert(0, one)
+    return tuple(found)
 
 
 async def join(

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from atoll.privacy.accountant import Loss
     from atoll.protocols.pairwise_keys import Seal
 
-Topology = Literal["star", "direct", "leader"]
-"""How sites add whose rows must stay the same from one total to the next; see `atoll.protocols.secure_sum.topology`."""
+Topology = Literal["star", "dropouts", "ring", "direct", "leader"]
+"""How the sites of a horizontal job add; see `atoll.protocols.secure_sum.topology`."""
+
+SURVIVING: frozenset[Topology] = frozenset(("dropouts", "ring"))
+"""Where the job goes on without a site that fails; what it has summed with it begins again."""
 
 P = TypeVar("P", bound=msgspec.Struct)
 

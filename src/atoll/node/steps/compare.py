@@ -24,9 +24,10 @@ from atoll.core.protocol import Card, Protocol
 from atoll.core.session import Session
 from atoll.data.columns import Column
 from atoll.data.schema import LARGEST, MOST_CATEGORIES, ColumnSchema, Mismatch, Schema, compare
+from atoll.node import departures
 from atoll.node.coding import OTHER, coded, merged
-from atoll.node.steps.base import Step, Topology, Work, present
-from atoll.node.steps.totals import enough, shared, sum_protocol, totals
+from atoll.node.steps.base import SURVIVING, Step, Topology, Work, present
+from atoll.node.steps.totals import LEFT, enough, shared, still_enough, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
@@ -43,11 +44,18 @@ class Compare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
             together with the next rarest ones, as `(other)`.
         topology: who adds: `star`, where the aggregator adds masked numbers; `direct`, where all sites add with each
             other and nobody is in the middle; or `leader`, where a site that is drawn anew for each sum adds masked
-            numbers. In the latter two every site is linked to every other.
+            numbers. In the latter two every site is linked to every other. With `dropouts`, a star, or `ring`, where
+            every site is linked to every other, the job goes on without members that fail.
+        at_least: with the latter two, fewest sites with data that must be left; more than a half, and three, if left
+            out.
+        patience: with the latter two, seconds that a member may be late with a message before the others go on
+            without it.
     """
 
     minimum: Annotated[int, msgspec.Meta(ge=1)] = 10
     topology: Topology = "star"
+    at_least: Annotated[int, msgspec.Meta(ge=0)] = 0
+    patience: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
 
 
 class Agreed(msgspec.Struct, frozen=True):
@@ -80,26 +88,35 @@ class Common(Message, frozen=True):
     schema: U8
 
 
-async def aggregator(peers: Mapping[str, Channel], mine: Schema | None, site: str) -> Schema:
+async def aggregator(
+    peers: Mapping[str, Channel],
+    mine: Schema | None,
+    site: str,
+    *,
+    quorum: int | None = None,
+    patience: float | None = None,
+) -> Schema:
     """Compare the schemas of all sites, and tell the members what they have in common.
 
     Args:
         peers: channels to the members by name.
         mine: this site's schema; None if it brings no data.
         site: this site's name.
+        quorum: fewest members that must answer; all if left out.
+        patience: seconds that they have, where not all must.
 
     Raises:
         InputError: the columns differ in a way that must be mended; with every difference.
         ProtocolError: a member sent no schema.
     """
-    held = await Group(peers).gather(Held, schema=(AtMost(LARGEST),))  # (1)
+    held = await Group(peers).gather(Held, quorum=quorum, timeout=patience, schema=(AtMost(LARGEST),))  # (1)
     schemas = {site: mine} if mine else {}
     schemas |= {name: _read(name, held[name].schema.tobytes()) for name in sorted(held)}
     agreement = compare(schemas)
     if hard := [one for one in agreement.mismatches if one.what != "categories" or one.twins]:
         raise _different(hard)
     common = Schema(agreement.columns)
-    await Group(peers).broadcast(Common(_array(common)))  # (2)
+    await Group({name: peers[name] for name in held}).broadcast(Common(_array(common)))  # (2)
     return common
 
 
@@ -169,7 +186,8 @@ class CompareStep(Step[Compare]):
 
     def uses(self) -> tuple[Protocol, ...]:
         """The comparison, and the sum."""
-        return (PROTOCOL, sum_protocol(self.topology))
+        survives = (departures.PROTOCOL,) if self.topology in SURVIVING else ()
+        return (PROTOCOL, sum_protocol(self.topology), *survives)
 
     def says(self, job: Job) -> tuple[str, ...]:
         """What every site learns."""
@@ -183,6 +201,17 @@ class CompareStep(Step[Compare]):
             f"  {job.hub} learns also which member has which columns and categories",
             f"  With fewer than {self.params.minimum:,} rows the job ends there.",
             *(alone if bringing == 2 else ()),
+            *(self._says_of_departures(job) if self.topology in SURVIVING else ()),
+        )
+
+    def _says_of_departures(self, job: Job) -> tuple[str, ...]:
+        """What it means that the job goes on without sites that fail."""
+        return (
+            f"  A member that fails, or is late by {self.params.patience:g} s, is left out from then on; "
+            f"{job.least} sites must be left.",
+            "  The step that runs begins again then, and the columns are compared again, over the sites that are left.",
+            "  ! Totals with a site and the same ones without it show the totals of that site alone; with fewer than",
+            f"    {self.params.minimum:,} rows of its own the job ends instead.",
         )
 
     def check(self, work: Work) -> None:
@@ -211,7 +240,9 @@ class CompareStep(Step[Compare]):
         mine = _schema(work)
         peers = {name: channel.sub("compare") for name, channel in session.peers.items()}
         if work.labels:
-            common = await aggregator(peers, mine, work.site)
+            again = work.report.get(LEFT)  # then others may go, too
+            some = {"quorum": work.job.least - bool(mine), "patience": self.params.patience} if again else {}
+            common = await aggregator(peers, mine, work.site, **some)
         else:
             common = await member(peers[work.job.hub], present(mine, "data set"))
         agreed = await self._count(session, work, common)
@@ -231,6 +262,7 @@ class CompareStep(Step[Compare]):
         async with totals(session, work, self.name) as sums:
             total = int((await sums.total(np.array([float(rows)]), what="rows"))[0])
             enough(total, minimum, "rows")
+            still_enough(work, self, total, minimum, "rows")
             mine = [_counts(work, column) for column in common.columns]
             flat = np.concatenate([np.zeros(0), *mine])
             found = (await sums.total(flat, what="rows of each category")).astype(np.int64)

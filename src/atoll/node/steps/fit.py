@@ -23,7 +23,7 @@ from atoll.node.steps.compare import Agreed
 from atoll.node.steps.describe import known_columns
 from atoll.node.steps.quality import quality
 from atoll.node.steps.split import TEST, Share, Split, draw
-from atoll.node.steps.totals import enough, shared, sum_protocol, totals
+from atoll.node.steps.totals import enough, shared, still_enough, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
@@ -194,6 +194,7 @@ class FitStep(Step[Fit]):
             use &= ~np.isnan(np.column_stack([X, *beside.values()])).any(axis=1)
         rows = int((await sums.total(np.array([float(use.sum())]), what="rows that can be used"))[0])
         enough(rows, minimum, "rows without missing values")
+        still_enough(work, self, rows, minimum, "rows that can be used")
         if self.wants == "event":
             events = float((await sums.total(np.array([float(y[use].sum())]), what="rows with the event"))[0])
             if events in (0.0, rows):
@@ -201,6 +202,8 @@ class FitStep(Step[Fit]):
                 raise InputError("all rows of all sites have one class", column="label", cure=cure)
             enough(events, minimum, "rows with the event", "label")
             enough(rows - events, minimum, "rows without the event", "label")
+            still_enough(work, self, int(events), minimum, "rows with the event", "label")
+            still_enough(work, self, int(rows - events), minimum, "rows without the event", "label")
         return Here(
             table=table.take(np.flatnonzero(use)),
             X=Rows(terms_of(columns, baseline=model.baseline), X[use]),
@@ -278,7 +281,7 @@ class FitStep(Step[Fit]):
             columns=tuple(columns),
             terms=terms_of(columns, baseline=self.params.model.baseline),
             rows=done.rows,
-            sites=tuple(sorted(name for name, part in work.job.sites.items() if part.data)),
+            sites=tuple(work.state["among"]),
             figures=done.figures,
             coefficients=tuple(replace(line, term=_by_name(line.term, classes)) for line in done.coefficients),
             grids=tuple(replace(grid, heads=tuple(_by_name(h, classes) for h in grid.heads)) for grid in done.grids),
