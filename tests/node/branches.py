@@ -20,6 +20,7 @@ from atoll.node.progress import Silent
 from atoll.node.runner import Run
 from atoll.solutions import credit_risk
 from atoll.transport.site import init_site
+from tests.node.nursery import Nursery
 from tests.node.sites import Ended, Sites, finish
 
 NUMBERS = ("amount", "months", "instalment_rate")
@@ -80,7 +81,23 @@ def document(*steps: Mapping[str, Any], label: str = "bad", **changes: Any) -> d
 
 @dataclass
 class Branches(Sites):
-    """The branches as sites with keys, cards and data sets."""
+    """The branches as sites with keys, cards and data sets.
+
+    Args:
+        nursery: starts their processes, if they shall start at once.
+    """
+
+    nursery: Nursery | None = None
+
+    def start(self, name: str, job: Mapping[str, Any] | None = None, *, before: str = "", **options: Any) -> Any:
+        """Start a branch's process, as `Sites.start` does."""
+        if self.nursery is None or options or job is None:
+            return super().start(name, job, before=before, **options)
+        path = self.folder / f"{name}.yaml"
+        path.write_text(Job.of(job).to_yaml())
+        words = ["job", "run", str(path), "--as", name, "--home", str(self.folder / name)]
+        self.started.append(child := self.nursery.start(words, self.folder / f"{name}.out", before))
+        return child
 
     @classmethod
     def of(cls, folder: Path, parts: Mapping[str, Mapping[str, Any]], **options: Any) -> Branches:
@@ -100,7 +117,7 @@ class Branches(Sites):
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
         for record in folder.glob("*/data/*.json"):
             record.write_text(record.read_text().replace(str(self.folder), str(folder)))
-        return Branches(folder)
+        return Branches(folder, nursery=self.nursery)
 
     def put(self, name: str, part: Mapping[str, Any], **options: Any) -> None:
         """Write a branch's table and add it as its data set."""

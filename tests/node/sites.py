@@ -75,7 +75,7 @@ class Sites:
     """
 
     folder: Path
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    started: list[Any] = field(default_factory=list)
 
     @classmethod
     def make(cls, folder: Path, lines: Mapping[str, list[str]] | None = None) -> Sites:
@@ -140,7 +140,7 @@ class Sites:
             child.communicate()
 
 
-def finish(child: subprocess.Popen[str]) -> Ended:
+def finish(child: Any) -> Ended:
     """Wait for a process."""
     text, _ = child.communicate(timeout=45)
     return Ended(child.returncode, text)

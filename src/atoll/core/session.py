@@ -44,7 +44,8 @@ class Session:
         progress: Called with (what, done, total) by long work.
 
     Attributes:
-        dispensable: Peers whose end, whatever its cause, does not end the job; nobody at first.
+        dispensable: Peers whose end, whatever its cause, is a lost link and no more; nobody at first.
+        lost: Why the links to such peers ended.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Session:
     ) -> None:
         self.gate, self.links, self.hub, self.progress = gate, dict(links), hub, progress
         self.peers = {site: Channel(link, gate) for site, link in self.links.items()}
-        self.dispensable = frozenset[str]()
+        self.dispensable, self.lost = frozenset[str](), dict[str, AtollError]()
         notices = replace(gate, allowed=frozenset({Notice}), timeout=None, step="end", traffic=gate.traffic)
         self._notices = {site: Channel(link, notices, "end") for site, link in self.links.items()}
         self._done: dict[str, asyncio.Future[None]] = {}
@@ -132,7 +133,8 @@ class Session:
         if notice.done:
             return self._settle(site, None)
         where = {"site": notice.site or site, "step": notice.step, "column": notice.column}
-        cause = PeerFailed(notice.what, cure=notice.cure, **where)
+        kind = ConnectionLost if site in self.dispensable else PeerFailed
+        cause = kind(notice.what, cure=notice.cure, **where)
         others = () if site in self.dispensable else set(self.links) - {site}
         await self._tell(notice, others)
         for ended in (site, *others):
@@ -150,7 +152,9 @@ class Session:
         future = self._done[site]
         if future.done():
             return
-        if error is None or site in self.dispensable:
+        if error and site in self.dispensable:
+            self.lost[site], error = error, None
+        if error is None:
             return future.set_result(None)
         future.set_exception(error)
         future.exception()
@@ -166,8 +170,7 @@ class Session:
 
     async def _all_done(self) -> None:
         if self._done:
-            waiting = self._done.values()
-            await asyncio.wait(waiting, timeout=self.gate.timeout, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait(self._done.values(), timeout=self.gate.timeout, return_when=asyncio.FIRST_EXCEPTION)
         error = next((cause for done in self._done.values() if done.done() and (cause := done.exception())), None)
         late = [site for site, done in self._done.items() if not done.done() and site not in self.dispensable]
         if late and error is None:

@@ -88,14 +88,16 @@ async def learn(hub: Channel, gone: Iterable[str]) -> list[Departure]:
     return [Departure(*(_plain(text) for text in line)) for line in lines]
 
 
-async def part(session: Session, dropped: Mapping[str, str]) -> None:
+async def part(session: Session, dropped: dict[str, str]) -> None:
     """Go on without sites that a sum has dropped, and tell them so, in case that they can still hear.
 
     Args:
         session: the running session.
-        dropped: reasons by site.
+        dropped: reasons by site, to which those are added that only the link knows.
     """
     for site in [name for name in dropped if name in session.peers]:
+        if site in session.lost and session.lost[site].what not in dropped[site]:
+            dropped[site] = f"{session.lost[site].what}, {dropped[site]}"
         what = f"the job goes on without {site}: {_plain(dropped[site])}"
         cure = "Its rows are in no total any more. Mend the cause; the next job can have it again."
         await session.leave(site, ConnectionLost(what, cure=cure))

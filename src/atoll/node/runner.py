@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -32,6 +32,9 @@ from atoll.node.store import Store, room
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum.totals import SitesLeft
 from atoll.transport.site import Site
+
+if TYPE_CHECKING:
+    from atoll.transport.grpc_link import Endpoint
 
 GRACE = 10.0
 """Seconds that a site which cannot take part waits for the others, to tell them why."""
@@ -115,8 +118,8 @@ class Run:
                         raise trouble or InputError("the site's own side could not be read")
                     await self._contract(session, cards)
                     done = await self._border(session, work, steps, log)
-                    keep = partial(self._keep, work, steps)
-                    await run_steps(session, work, steps, self.watch, log.event, self.seconds, done=done, keep=keep)
+                    keep, event = partial(self._keep, work, steps), partial(self._event, log, endpoint)
+                    await run_steps(session, work, steps, self.watch, event, self.seconds, done=done, keep=keep)
                     with session.step("report"), room(store.folder):
                         self._leave(session, work, log)
                     if session.dispensable:  # do not wait longer for the last words of a site that may fail
@@ -126,6 +129,13 @@ class Run:
                     raise
                 where = {"site": error.site, "step": error.step, "column": error.column}
                 raise ContractError(error.what, cure=error.cure, **where) from None  # one exit code at every site
+
+    def _event(self, log: JobLog, endpoint: Endpoint, what: str, **fields: Any) -> None:
+        """Write an event to the log; a site that has left is told so should it come back."""
+        log.event(what, **fields)
+        if what == "left":
+            why = f"the job goes on without {fields['site']}: {fields['why']}"
+            endpoint.dismiss(self.job.name, fields["site"], why)
 
     def _refused(self, error: PeerFailed) -> bool:
         """Whether another site refused the job: in the contract, or a step of it before the contract was signed."""
@@ -268,7 +278,12 @@ async def run_steps(
 
 
 async def run_steadily(
-    session: Session, work: Work, steps: tuple[Step[Any], ...], step: Step[Any], watch: Watch, event: Callable[..., None]
+    session: Session,
+    work: Work,
+    steps: tuple[Step[Any], ...],
+    step: Step[Any],
+    watch: Watch,
+    event: Callable[..., None],
 ) -> str:
     """Run a step; where a site leaves meanwhile, run it again, after those on whose totals it stands.
 

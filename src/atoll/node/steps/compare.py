@@ -240,9 +240,10 @@ class CompareStep(Step[Compare]):
         mine = _schema(work)
         peers = {name: channel.sub("compare") for name, channel in session.peers.items()}
         if work.labels:
-            again = work.report.get(LEFT)  # then others may go, too
-            some = {"quorum": work.job.least - bool(mine), "patience": self.params.patience} if again else {}
-            common = await aggregator(peers, mine, work.site, **some)
+            # Once sites have left, others may go as well.
+            quorum = work.job.least - bool(mine) if work.report.get(LEFT) else None
+            patience = None if quorum is None else self.params.patience
+            common = await aggregator(peers, mine, work.site, quorum=quorum, patience=patience)
         else:
             common = await member(peers[work.job.hub], present(mine, "data set"))
         agreed = await self._count(session, work, common)

@@ -207,36 +207,23 @@ async def finish(session: Session, work: Work) -> None:
 
 async def _join(session: Session, work: Work) -> Sums:
     """Come to keys with the other sites."""
-    from atoll.protocols.secure_sum import dropouts, star, topology
-    from atoll.protocols.secure_sum.sums import Sums
+    from atoll.protocols.secure_sum import topology
 
     job, rng = work.job, work.rng.spawn()
     peers = {name: channel.sub("sums") for name, channel in session.peers.items()}
-    context, patience = (job.name, job.digest().hex()), job.adding.patience
-    if job.sites[job.hub].data:
-        return await topology.join(
-            job.topology,
-            peers,
-            site=work.site,
-            sites=sorted(job.sites),
-            hub=job.hub,
-            rng=rng,
-            seal=work.seal,
-            context=context,
-            patience=patience,
-            least=job.least,
-            steady=True,
-        )
-    onlooking = {"adds": False, "checked": True, "context": context}
-    surviving = {"least": job.least, "steady": True, **onlooking}
-    if work.labels:
-        if job.topology == "dropouts":
-            return Sums(await dropouts.hub(peers, patience=patience, **surviving), rng)
-        return Sums(await star.hub(peers, **onlooking), rng)
-    hub, members = peers[job.hub], job.partners
-    if job.topology == "dropouts":
-        return Sums(await dropouts.member(hub, members, rng=rng, seal=work.seal, **surviving), rng)
-    return Sums(await star.member(hub, members, rng=rng, seal=work.seal, **onlooking), rng)
+    return await topology.join(
+        job.topology,
+        peers,
+        site=work.site,
+        sites=sorted(name for name, part in job.sites.items() if part.data),
+        hub=job.hub,
+        rng=rng,
+        seal=work.seal,
+        context=(job.name, job.digest().hex()),
+        patience=job.adding.patience,
+        least=job.least,
+        steady=True,
+    )
 
 
 def sum_protocol(topology: Topology) -> Protocol:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -212,7 +213,7 @@ class Member:
     def _enough(self, names: Sequence[str], when: str) -> None:
         if len(names) < self.rules.least:
             raise ProtocolError(
-                f"only {len(names)} of {len(self.rules.members)} sites were left {when}; {self.rules.least} are needed",
+                f"only {len(names)} of {len(self.rules.members)} members were left {when}, not {self.rules.least}",
                 cure="Ask the missing sites whether they still run, and start the job again.",
             )
 
@@ -268,8 +269,10 @@ class Hub:
         Raises:
             ProtocolError: As the card says.
         """
-        while await self._round(None, None, record) is not None:
-            pass
+        asked = True
+        while asked:
+            with suppress(SitesLeft):  # the members know what to begin again
+                asked = await self._round(None, None, record) is not None
 
     async def _round(
         self,
@@ -404,9 +407,9 @@ class Hub:
         if len(found) < self.rules.least:
             lines = "; ".join(f"{name}: {why}" for name, why in sorted(self.dropped.items()))
             raise ProtocolError(
-                f"only {len(found)} of {len(self.rules.members)} sites are left {when}; {self.rules.least} are needed",
+                f"only {len(found)} of {len(self.rules.members)} members are left {when}, not {self.rules.least}",
                 detail=f"Left out: {lines}.",
-                cure="Ask the missing sites whether they still run, and start the job again.",
+                cure=f"Ask {', '.join(sorted(self.dropped))} whether they still run, and start the job again.",
             )
 
 
@@ -446,7 +449,7 @@ async def hub(
         ValueError: These options cannot be.
     """
     me, names = next(iter(peers.values())).gate.site, tuple(sorted(peers))
-    rules = _rules(names, me, adds, checked, malicious, least, steady, context)
+    rules = _rules(names, me, adds, checked, malicious, least, context, steady)
     if checked:
         await ties.relay(peers)
     return Hub(peers, rules, patience, names, names)
@@ -479,7 +482,7 @@ async def member(
         IdentityError: A key is not signed by its member.
     """
     names = tuple(sorted(members))
-    rules = _rules(names, hub.peer, adds, checked, malicious, least, steady, context)
+    rules = _rules(names, hub.peer, adds, checked, malicious, least, context, steady)
     tied = await ties.tie(hub, names, rng=rng, seal=seal, context=rules.whole) if checked else None
     return Member(hub, rules, rng, seal, tied, names)
 
@@ -491,8 +494,8 @@ def _rules(
     checked: bool,
     malicious: bool,
     least: int,
-    steady: bool,
     context: Sequence[str],
+    steady: bool = False,
 ) -> Rules:
     least = least or max(2, len(members) // 2 + 1)
     if not 2 <= least <= len(members):

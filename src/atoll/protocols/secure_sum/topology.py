@@ -44,8 +44,8 @@ async def join(
         topology: How sites add, the same at all of them.
         channels: Channels to other sites by name: to the hub or, at the hub, to all; without a hub to all.
         site: This site.
-        sites: All sites whose numbers are added, this one among them.
-        hub: The hub of a star, one of the sites.
+        sites: All sites whose numbers are added.
+        hub: The hub of a star, one of the sites; if it is none of them, the others check every sum.
         rng: Secret randomness.
         seal: How keys are signed where they travel through a hub; see `pairwise_keys`.
         context: What the job is; what all sites must agree on.
@@ -72,15 +72,27 @@ async def join(
         return Sums(await ring.site(peers, rng=rng, least=least, patience=patience, context=context), rng)
     if not through_hub:
         return Sums(await direct.site(peers, rng=rng, leader=topology == "leader", context=context), rng)
-    if topology == "dropouts":
-        fewest = max(least - 1, 0)  # of members, the hub apart
+    adds, checked = hub in sites, hub not in sites
+    if topology == "star":
         if site == hub:
-            added = dropouts.hub(peers, least=fewest, steady=steady, patience=patience, context=context)
-            return Sums(await added, rng)
-        own = dropouts.member(
-            peers[hub], members, rng=rng, seal=seal, least=fewest, steady=steady, context=context
-        )
-        return Sums(await own, rng)
+            return Sums(await star.hub(peers, adds=adds, checked=checked, context=context), rng)
+        star_member = star.member(peers[hub], members, rng=rng, seal=seal, adds=adds, checked=checked, context=context)
+        return Sums(await star_member, rng)
+    fewest = max(least - adds, 0)  # of members, the hub apart
     if site == hub:
-        return Sums(await star.hub(peers, context=context), rng)
-    return Sums(await star.member(peers[hub], members, rng=rng, seal=seal, context=context), rng)
+        added = dropouts.hub(
+            peers, adds=adds, checked=checked, least=fewest, steady=steady, patience=patience, context=context
+        )
+        return Sums(await added, rng)
+    member = dropouts.member(
+        peers[hub],
+        members,
+        rng=rng,
+        seal=seal,
+        adds=adds,
+        checked=checked,
+        least=fewest,
+        steady=steady,
+        context=context,
+    )
+    return Sums(await member, rng)
