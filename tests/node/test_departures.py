@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from atoll.core.channel import Channel
 from atoll.core.errors import AtollError, ConnectionLost, InputError, PeerFailed, ProtocolError
+from atoll.learn.horizontal import glm
 from atoll.node import departures
 from atoll.node.job import Job, check
 from atoll.node.kept import Kept, load_model
@@ -30,7 +32,7 @@ SITES = ("north", "south", "west", "east", "far")
 """The first aggregates, the third is the one that fails first."""
 
 STEPS: tuple[dict[str, Any], ...] = (
-    {"step": "describe", "columns": ["amount", "housing"]},
+    {"step": "describe", "columns": ["instalment_rate", "housing"]},
     {"step": "fit", "model": {"kind": "logistic"}, "columns": ["amount", "months", "housing"]},
 )
 
@@ -99,6 +101,9 @@ def check_left(branches: Branches, left: Sequence[str], gone: Mapping[str, str])
         assert any(kind.endswith("departures.Left") for kind in kinds)
 
 
+WEIGHTED = f"{glm.STEP}: weighted products and deviance"
+"""What sites add in every step of Newton's method."""
+
 HIT = """
 import os, signal
 from atoll.learn.horizontal import glm
@@ -159,47 +164,43 @@ def test_a_process_that_stops_answering_or_comes_back_is_told_that_the_job_went_
     check_left(branches, ("north", "south", "east"), {"west": "fit", "far": "fit"})
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, when: Mapping[str, int]) -> None:
-    """Let sites fail at their n-th total, counted from 1; as sites do whose disk is full."""
-    real, asked = Steady.total, dict.fromkeys(SITES, 0)
+def failing(monkeypatch: pytest.MonkeyPatch, when: Mapping[str, tuple[str, int]]) -> None:
+    """Let sites fail before their n-th total of a kind, counted from 1; as sites do whose disk is full."""
+    real, asked = Steady.total, Counter[tuple[str, str]]()
 
     async def total(self: Any, values: Any, *, what: str) -> Any:
-        asked[site := self.session.site] += 1
-        if asked[site] == when.get(site):
+        site = self.session.site
+        asked[site, what] += 1
+        if when.get(site) == (what, asked[site, what]):
             raise InputError("the disk is full", site=site)
         return await real(self, values, what=what)
 
     monkeypatch.setattr(Steady, "total", total)
 
 
-@pytest.mark.parametrize("topology", ["dropouts", "ring"])
-@pytest.mark.parametrize(("at", "step"), [(1, "compare"), (2, "compare"), (4, "describe"), (-3, "fit")])
+@pytest.mark.parametrize(
+    ("topology", "what", "step"),
+    [
+        ("dropouts", "rows", "compare"),
+        ("ring", "rows of each category", "compare"),
+        ("dropouts", "values that are there", "describe"),
+        ("dropouts", WEIGHTED, "fit"),
+        ("ring", WEIGHTED, "fit"),
+    ],
+)
 def test_a_member_may_fail_at_any_total(
-    branches: Branches, monkeypatch: pytest.MonkeyPatch, topology: str, at: int, step: str
+    branches: Branches, monkeypatch: pytest.MonkeyPatch, topology: str, what: str, step: str
 ) -> None:
-    last = 0
-    if at < 0:
-        with monkeypatch.context() as patch:  # count the totals of a job in which nobody fails
-            real = Steady.total
-
-            async def counted(self: Any, values: Any, *, what: str) -> Any:
-                nonlocal last
-                last += self.session.site == "west"
-                return await real(self, values, what=what)
-
-            patch.setattr(Steady, "total", counted)
-            done = branches.run_here(job_of(topology, SITES[:4]))
-        check_model(load_model(done["east"].path("model.json")), SITES[:4])
-    failing(monkeypatch, {"west": at if at > 0 else last + at})
-    ended = branches.run_here({**job_of(topology, SITES[:4]), "purpose": "another job"})
+    failing(monkeypatch, {"west": (what, 3 if step == "fit" else 1)})
+    ended = branches.run_here(job_of(topology, SITES[:4]))
     assert isinstance(ended["west"], InputError)
     assert not [end for name, end in ended.items() if isinstance(end, BaseException) and name != "west"], ended
     check_left(branches, ("north", "south", "east"), {"west": step})
-    assert "the disk is full" in ended["east"].path("result.json").read_text()
-    told = json.loads(ended["east"].path("result.json").read_text())["report"]["revealed"]
-    assert {line["sites"] for line in told["compare"]} == (
-        {3} if (topology, at) == ("dropouts", 1) else {3, 4} if at > 1 or at < 0 else {3}
-    )
+    report = json.loads(ended["east"].path("result.json").read_text())["report"]
+    assert "the disk is full" in report["left"][0]["why"]
+    opened = {(line["what"], line["sites"]) for line in report["revealed"][step]}
+    assert (what, 3) in opened
+    assert ((what, 4) in opened) == (step == "fit")
 
 
 @pytest.mark.parametrize("topology", ["dropouts", "ring"])
@@ -212,7 +213,7 @@ def test_one_member_after_another_may_fail_and_an_aggregator_without_rows_goes_o
         for key in ("data", "label", "columns"):
             job["sites"]["north"].pop(key)
         left = ("south", "far")
-    failing(monkeypatch, {"west": 3, "east": 12})
+    failing(monkeypatch, {"west": ("values that are there", 1), "east": (WEIGHTED, 2)})
     ended = branches.run_here(job)
     for name in ("north", *left):
         assert not isinstance(ended[name], BaseException), ended
@@ -223,7 +224,7 @@ def test_one_member_after_another_may_fail_and_an_aggregator_without_rows_goes_o
 
 
 def test_too_few_that_are_left_end_the_job_everywhere(branches: Branches, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing(monkeypatch, {"west": 4})
+    failing(monkeypatch, {"west": ("values that are there", 1)})
     ended = branches.run_here(job_of("dropouts", SITES[:4], at_least=4))
     assert isinstance(ended["north"], ProtocolError)
     assert "only 2 of 3 members are left" in ended["north"].what
@@ -238,7 +239,7 @@ def test_totals_that_would_show_the_few_rows_of_a_site_are_not_opened(
     branches: Branches, monkeypatch: pytest.MonkeyPatch, topology: str
 ) -> None:
     branches.put("west", {key: column[:8] for key, column in parts()["west"].items()})
-    failing(monkeypatch, {"west": 12})
+    failing(monkeypatch, {"west": (WEIGHTED, 1)})
     ended = branches.run_here(job_of(topology, SITES[:4]))
     for name in ("north", "south", "east"):
         assert isinstance(ended[name], AtollError), ended
@@ -256,7 +257,7 @@ def test_a_job_that_went_on_and_was_then_cut_off_begins_anew_at_all_sites(
 
     job = job_of("dropouts", SITES[:4])
     with monkeypatch.context() as patch:
-        failing(patch, {"west": 5})
+        failing(patch, {"west": ("values that are there", 1)})
         patch.setattr("atoll.node.steps.fit.FitStep._kept", dying)
         ended = branches.run_here(job)
     assert isinstance(ended["north"], Cut), ended
