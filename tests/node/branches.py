@@ -20,8 +20,8 @@ from atoll.node.progress import Silent
 from atoll.node.runner import Run
 from atoll.solutions import credit_risk
 from atoll.transport.site import init_site
-from tests.node.nursery import Nursery
 from tests.node.sites import Ended, Sites, finish
+from tests.nursery import Nursery
 
 NUMBERS = ("amount", "months", "instalment_rate")
 TEXTS = ("checking", "housing")

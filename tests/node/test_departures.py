@@ -25,8 +25,8 @@ from atoll.node.steps.totals import Steady
 from atoll.testing import check_card, run_pair
 from atoll.transport.memory import memory_pair
 from tests.node.branches import TEXTS, Branches, document, frames, label, pooled
-from tests.node.nursery import nursery
 from tests.node.sites import finish, until
+from tests.nursery import Nursery
 
 SITES = ("north", "south", "west", "east", "far")
 """The first aggregates, the third is the one that fails first."""
@@ -56,10 +56,10 @@ def job_of(topology: str, sites: Sequence[str] = SITES, **compare: Any) -> dict[
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Branches]:
+def template(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Branches:
     made = Branches.of(tmp_path_factory.mktemp("branches"), parts())
-    with nursery() as made.nursery:
-        yield made
+    made.nursery = nursery
+    return made
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_processes_go_on_without_one_that_is_killed_while_a_model_is_fitted(bran
 
 @pytest.mark.processes
 def test_a_process_that_stops_answering_or_comes_back_is_told_that_the_job_went_on(branches: Branches) -> None:
-    job = job_of("dropouts", at_least=3, patience=3)
+    job = job_of("dropouts", at_least=3, patience=5)
     before = {
         "west": HIT.format("SIGSTOP"),
         "far": HIT.format("SIGKILL"),
@@ -158,7 +158,7 @@ def test_a_process_that_stops_answering_or_comes_back_is_told_that_the_job_went_
     (branches.folder / "go").touch()
     ended = {name: finish(children[name]) for name in ("north", "south", "east", "far")}
     assert (stopped.code, again.code) == (PeerFailed.exit_code, ConnectionLost.exit_code), (stopped, again)
-    assert "the job goes on without west: no answer within 3 s" in stopped.text
+    assert "the job goes on without west: no answer within 5 s" in stopped.text
     assert "the job goes on without far: the connection to far" in again.text
     assert {name: end.code for name, end in ended.items()} == {"north": 0, "south": 0, "east": 0, "far": -9}, ended
     check_left(branches, ("north", "south", "east"), {"west": "fit", "far": "fit"})
@@ -234,13 +234,12 @@ def test_too_few_that_are_left_end_the_job_everywhere(branches: Branches, monkey
         assert "Ask west" in ended[name].cure
 
 
-@pytest.mark.parametrize("topology", ["dropouts", "ring"])
 def test_totals_that_would_show_the_few_rows_of_a_site_are_not_opened(
-    branches: Branches, monkeypatch: pytest.MonkeyPatch, topology: str
+    branches: Branches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     branches.put("west", {key: column[:8] for key, column in parts()["west"].items()})
     failing(monkeypatch, {"west": (WEIGHTED, 1)})
-    ended = branches.run_here(job_of(topology, SITES[:4]))
+    ended = branches.run_here(job_of("dropouts", SITES[:4]))
     for name in ("north", "south", "east"):
         assert isinstance(ended[name], AtollError), ended
         assert "a site left that had 8 rows, fewer than the minimum of 10" in ended[name].what

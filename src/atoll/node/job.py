@@ -207,12 +207,31 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         return text
 
 
-def check(job: Job, now: datetime | None = None) -> None:
-    """Refuse a job that no site should run.
+def unexpired(job: Job, now: datetime | None = None) -> None:
+    """Refuse a job that may not run any more, by this machine's clock.
 
     Args:
         job: the job.
         now: the moment; the present if left out.
+
+    Raises:
+        ContractError: it has expired.
+    """
+    today = (now or datetime.now(UTC)).date()
+    if job.expires < today:
+        raise ContractError(
+            f"the job expired on {job.expires}",
+            step="contract",
+            cure=f"Agree on a new date under `expires:`; or set this machine's clock, by which it is {today} (UTC).",
+        )
+
+
+def check(job: Job, *, dated: bool = True) -> None:
+    """Refuse a job that no site should run.
+
+    Args:
+        job: the job.
+        dated: whether it must not have expired.
 
     Raises:
         ContractError: it has no purpose, has expired, or names an unknown or unavailable profile.
@@ -221,11 +240,10 @@ def check(job: Job, now: datetime | None = None) -> None:
     from atoll.node.steps import build, check_order
     from atoll.privacy import profiles
 
-    today = (now or datetime.now(UTC)).date()
     if len(job.purpose.split()) < 2:
         raise ContractError("the job states no purpose", cure="Say in words under `purpose:` what the result is for.")
-    if job.expires < today:
-        raise ContractError(f"the job expired on {job.expires}", cure="Agree on a new date under `expires:`.")
+    if dated:
+        unexpired(job)
     try:
         profiles.require(job.profile)
     except InputError as cause:

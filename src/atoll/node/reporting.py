@@ -355,6 +355,7 @@ def _notes(work: Work) -> tuple[str, ...]:
             f"The job was cut off and went on: it took {work.report['tries']} tries. Bytes and the audit file are "
             "those of all tries, the times those of the try that finished each step."
         )
+    notes += [f"! {line[0].upper()}{line[1:]}: compare times with care." for line in work.report.get("clocks", ())]
     notes += [
         f"! {Departure(**left).text}. That step and later ones are over the rows of the sites that were left; earlier "
         "ones hold its rows, too."

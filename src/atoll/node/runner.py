@@ -22,7 +22,7 @@ from atoll.node import border, checkpoint, contract, policy
 from atoll.node.budgets import Reserved, reserve_for
 from atoll.node.contract import Contract
 from atoll.node.home import Home
-from atoll.node.job import Job, check
+from atoll.node.job import Job, check, unexpired
 from atoll.node.log import JobLog
 from atoll.node.prepare import from_home, prepare, units_of
 from atoll.node.progress import Watch
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 GRACE = 10.0
 """Seconds that a site which cannot take part waits for the others, to tell them why."""
+
+CLOCKS = 60.0
+"""Seconds by which clocks may differ before people are told."""
 
 SAY_EVERY = 5.0
 """Seconds between lines that say whom the site waits for."""
@@ -116,7 +119,7 @@ class Run:
                 async with session:
                     if trouble or work is None:
                         raise trouble or InputError("the site's own side could not be read")
-                    await self._contract(session, cards)
+                    await self._contract(session, cards, work)
                     done = await self._border(session, work, steps, log)
                     keep, event = partial(self._keep, work, steps), partial(self._event, log, endpoint)
                     await run_steps(session, work, steps, self.watch, event, self.seconds, done=done, keep=keep)
@@ -148,6 +151,7 @@ class Run:
     ) -> tuple[Work | None, AtollError | None]:
         """Check that this site allows the job, then its data; an error is kept, so that the others can be told."""
         try:
+            unexpired(self.job)  # here, so that the others are told
             policy.require(self.home.policy(), self.site.name, steps)
             part = self.job.sites[self.site.name]
             load, units = from_home(self.home, part), units_of(self.home, part)
@@ -160,10 +164,14 @@ class Run:
             self.watch.note(f"this site cannot take part: {error.what}; telling the other sites")
             return None, error
 
-    async def _contract(self, session: Session, cards: Mapping[str, Card]) -> None:
+    async def _contract(self, session: Session, cards: Mapping[str, Card], work: Work) -> None:
         start = time.perf_counter()
         with session.step("contract", uses=[contract.PROTOCOL]):
             self.contract = await contract.sign(self.site, self.job, session.peers, cards)
+        slack = self.job.timeouts.join + CLOCKS  # a site signs when it has joined, and others may join later
+        for line in contract.clocks(self.contract, datetime.now(UTC), slack):
+            work.report.setdefault("clocks", []).append(line)
+            self.watch.note(f"{line}; times in logs and reports differ, and `expires:` may fall on another day there")
         session.gate.job = self.job.id  # until now sites with different documents had to understand each other
         self.watch.ended(
             "contract", f"signed by {', '.join(sorted(self.job.sites))}", time.perf_counter() - start, 0, 0
@@ -360,7 +368,7 @@ def membership(job: Job, site: Site) -> dict[str, Card]:
         ContractError, InputError: no site should run this job.
         IdentityError: a site of the job is not trusted here, or its card has expired.
     """
-    check(job)
+    check(job, dated=False)
     if site.name not in job.sites:
         close = nearest(site.name, list(job.sites))
         raise InputError(

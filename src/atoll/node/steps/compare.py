@@ -10,6 +10,7 @@ Then the sites add up their rows and the rows of every category; rare categories
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +43,9 @@ class Compare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     Attributes:
         minimum: fewest rows of all sites together over which a total is opened; a category with fewer rows is put
             together with the next rarest ones, as `(other)`.
+        most_rows: most rows that a single site may bring; a site with more refuses, and so do all if they are more than
+            so many sites can have. It bounds what a site can gain by a wrong count, which nobody sees. Any number if
+            left out.
         topology: who adds: `star`, where the aggregator adds masked numbers; `direct`, where all sites add with each
             other and nobody is in the middle; or `leader`, where a site that is drawn anew for each sum adds masked
             numbers. In the latter two every site is linked to every other. With `dropouts`, a star, or `ring`, where
@@ -53,6 +57,7 @@ class Compare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     """
 
     minimum: Annotated[int, msgspec.Meta(ge=1)] = 10
+    most_rows: Annotated[int, msgspec.Meta(ge=1)] | None = None
     topology: Topology = "star"
     at_least: Annotated[int, msgspec.Meta(ge=0)] = 0
     patience: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
@@ -215,11 +220,16 @@ class CompareStep(Step[Compare]):
         )
 
     def check(self, work: Work) -> None:
-        """Refuse columns that are free text, and categories whose name is taken.
+        """Refuse more rows than a site may have, columns that are free text, and categories whose name is taken.
 
         Raises:
             InputError: naming the column.
         """
+        if self.params.most_rows and work.table and work.table.rows > self.params.most_rows:
+            raise InputError(
+                f"it has {work.table.rows:,} rows, and the job allows a site {self.params.most_rows:,}",
+                cure="Bring fewer rows, or agree on a larger `most_rows:` in step compare.",
+            )
         for column in work.table.columns if work.table else ():
             if len(column.categories) > MOST_CATEGORIES:
                 raise InputError(
@@ -261,16 +271,29 @@ class CompareStep(Step[Compare]):
         rows = work.table.rows if work.table else 0
         minimum, label = self.params.minimum, work.job.label
         async with totals(session, work, self.name) as sums:
-            total = int((await sums.total(np.array([float(rows)]), what="rows"))[0])
+            total = _whole(await sums.total(np.array([float(rows)]), what="rows"), "rows")[0]
+            most = (self.params.most_rows or math.inf) * len(sums.sites)
+            if not 0 <= total <= most:
+                raise ProtocolError(
+                    f"the sites say that they have {total:,} rows together, and {len(sums.sites)} sites have "
+                    f"{most:,.0f} at most: one has told a wrong number"
+                )
             enough(total, minimum, "rows")
             still_enough(work, self, total, minimum, "rows")
             mine = [_counts(work, column) for column in common.columns]
             flat = np.concatenate([np.zeros(0), *mine])
-            found = (await sums.total(flat, what="rows of each category")).astype(np.int64)
+            found = np.array(
+                _whole(await sums.total(flat, what="rows of each category"), "rows of a category"), np.int64
+            )
         columns, counts, lost = [], [], {}
         for column, part in zip(
             common.columns, np.split(found, np.cumsum([len(one) for one in mine])[:-1]), strict=True
         ):
+            if part.sum() > total or part.min(initial=0) < 0:
+                raise ProtocolError(
+                    f"the sites say that {part.sum():,} of {total:,} rows have a value: one has told a wrong number",
+                    column=column.name,
+                )
             kept, numbers = merged(column, part, 1 if column.name == label else minimum)
             columns.append(kept)
             counts.append(tuple(numbers.tolist()))
@@ -306,6 +329,17 @@ def _counts(work: Work, column: ColumnSchema) -> np.ndarray[tuple[int], np.dtype
         return np.zeros(size)
     here: Column = coded(work.table.columns, (column,)).columns[0]
     return np.bincount(here.values[here.values >= 0], minlength=size).astype(np.float64)
+
+
+def _whole(counts: np.ndarray[tuple[int], np.dtype[np.float64]], what: str) -> list[int]:
+    """Counts as whole numbers.
+
+    Raises:
+        ProtocolError: they are none.
+    """
+    if not (np.rint(counts) == counts).all():
+        raise ProtocolError(f"the sites' numbers of {what} do not add up to whole ones: one has told a wrong number")
+    return [int(count) for count in counts]
 
 
 def _lacking(mine: Schema, common: Schema) -> tuple[str, ...]:

@@ -13,8 +13,6 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +67,8 @@ class Nursery:
 
     def __init__(self) -> None:
         pipe: Any = subprocess.PIPE
-        words = [sys.executable, "-m", "tests.node.nursery"]
-        root = str(Path(__file__).parents[2])
+        words = [sys.executable, "-m", "tests.nursery"]
+        root = str(Path(__file__).parents[1])
         env = {**os.environ, **ENV, "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), root])}
         self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=env, cwd=root)
         self.ask({"wait": 0})  # until it is there
@@ -83,6 +81,10 @@ class Nursery:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
+    def load(self, module: str) -> None:
+        """Import a module before further sites are forked."""
+        self.ask({"load": module})
+
     def start(self, words: list[str], out: Path, before: str = "") -> Child:
         """Fork a process that runs some Python, and then `atoll` with these words."""
         return Child(self, self.ask({"words": words, "out": str(out), "before": before}), out)
@@ -90,16 +92,6 @@ class Nursery:
     def close(self) -> None:
         """End it; it kills what still runs."""
         self.process.communicate("", timeout=20)
-
-
-@contextmanager
-def nursery() -> Iterator[Nursery]:
-    """A nursery, and its end."""
-    made = Nursery()
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def _fork(what: dict[str, Any]) -> int:
@@ -146,7 +138,10 @@ def serve() -> None:
     for line in sys.stdin:
         what = json.loads(line)
         answer: int | None
-        if "wait" in what:
+        if "load" in what:
+            import_module(what["load"])
+            answer = None
+        elif "wait" in what:
             answer = _ended(what["wait"])
             if answer is not None:
                 running.discard(what["wait"])
