@@ -21,7 +21,6 @@ from atoll.node.runner import Run
 from atoll.solutions import credit_risk
 from atoll.transport.site import init_site
 from tests.node.sites import Ended, Sites, finish
-from tests.nursery import Nursery
 
 NUMBERS = ("amount", "months", "instalment_rate")
 TEXTS = ("checking", "housing")
@@ -79,25 +78,21 @@ def document(*steps: Mapping[str, Any], label: str = "bad", **changes: Any) -> d
     }
 
 
+HIT = """
+import os, signal
+from atoll.learn.horizontal import glm
+real = glm.descend
+def hit(*args, **rest):
+    os.kill(os.getpid(), signal.{})
+    return real(*args, **rest)
+glm.descend = hit
+"""
+"""Runs before a site: a signal hits it in the middle of a fit."""
+
+
 @dataclass
 class Branches(Sites):
-    """The branches as sites with keys, cards and data sets.
-
-    Args:
-        nursery: starts their processes, if they shall start at once.
-    """
-
-    nursery: Nursery | None = None
-
-    def start(self, name: str, job: Mapping[str, Any] | None = None, *, before: str = "", **options: Any) -> Any:
-        """Start a branch's process, as `Sites.start` does."""
-        if self.nursery is None or options or job is None:
-            return super().start(name, job, before=before, **options)
-        path = self.folder / f"{name}.yaml"
-        path.write_text(Job.of(job).to_yaml())
-        words = ["job", "run", str(path), "--as", name, "--home", str(self.folder / name)]
-        self.started.append(child := self.nursery.start(words, self.folder / f"{name}.out", before))
-        return child
+    """The branches as sites with keys, cards and data sets."""
 
     @classmethod
     def of(cls, folder: Path, parts: Mapping[str, Mapping[str, Any]], **options: Any) -> Branches:

@@ -24,7 +24,7 @@ from atoll.node.steps import build
 from atoll.node.steps.totals import Steady
 from atoll.testing import check_card, run_pair
 from atoll.transport.memory import memory_pair
-from tests.node.branches import TEXTS, Branches, document, frames, label, pooled
+from tests.node.branches import HIT, TEXTS, Branches, document, frames, label, pooled
 from tests.node.sites import finish, until
 from tests.nursery import Nursery
 
@@ -103,17 +103,6 @@ def check_left(branches: Branches, left: Sequence[str], gone: Mapping[str, str])
 
 WEIGHTED = f"{glm.STEP}: weighted products and deviance"
 """What sites add in every step of Newton's method."""
-
-HIT = """
-import os, signal
-from atoll.learn.horizontal import glm
-real = glm.descend
-def hit(*args, **rest):
-    os.kill(os.getpid(), signal.{})
-    return real(*args, **rest)
-glm.descend = hit
-"""
-"""A signal that hits a site in the middle of a fit."""
 
 HELD = """
 import asyncio, pathlib

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from atoll.core.errors import ConnectionLost, ContractError, InputError, PeerFailed, ProtocolError
 from atoll.node import contract
 from atoll.node.kept import load_model
-from tests.node.branches import Branches, document, frames, label, pooled
+from tests.node.branches import HIT, Branches, document, frames, label, pooled
 from tests.node.sites import Ended, finish, until
 from tests.nursery import Nursery
 
@@ -53,7 +53,9 @@ def job_of(**compare: Any) -> dict[str, Any]:
 
 
 def codes(ended: dict[str, Ended]) -> dict[str, int]:
-    """The exit codes; nobody shows a traceback."""
+    """The exit codes; nobody shows a traceback. Lines that were broken for a terminal are put together."""
+    for end in ended.values():
+        end.text = " ".join(end.text.split())
     assert not [end for end in ended.values() if "Traceback" in end.text], ended
     return {name: end.code for name, end in ended.items()}
 
@@ -174,12 +176,6 @@ def dying(work, data, **rest):
 checkpoint.save = dying
 """
 
-HIT = """
-import os, signal
-from atoll.learn.horizontal import glm
-glm.descend = lambda *args, **rest: os.kill(os.getpid(), signal.{})
-"""
-
 
 @pytest.mark.processes
 @pytest.mark.parametrize("at", ["compare", "describe", "fit", "in the fit"])
@@ -195,14 +191,15 @@ def test_an_aggregator_that_is_killed_ends_the_members_and_the_job_goes_on_when_
     again = branches.run_all(job_of())
     assert set(codes(again).values()) == {0}, again
     last = "describe" if at == "in the fit" else at
-    for end in again.values():  # a member may have been killed off before it wrote the border that the hub has
-        assert any(f"going on after step {step}" in end.text for step in _before(last)), end.text
+    if last != "compare":  # a member may have ended before it wrote the border that the aggregator has
+        for end in again.values():
+            assert any(f"going on after step {step}" in end.text for step in _before(last)), end.text
     check_model(branches, {name: small(name) for name in SITES})
 
 
 def _before(step: str) -> list[str]:
     order = ["compare", "describe", "fit"]
-    return order[max(order.index(step) - 1, 0) : order.index(step) + 1]
+    return order[order.index(step) - 1 : order.index(step) + 1]
 
 
 @pytest.mark.processes

@@ -28,13 +28,15 @@ from atoll.node.steps.split import TEST, Split, draw
 from atoll.testing import seeded_rng
 from tests.learn.horizontal.together import together
 from tests.node.branches import NUMBERS, SPLITS, Branches, document, frames, label, pooled
+from tests.nursery import Nursery
 
 LOGISTIC = {"step": "fit", "model": {"kind": "logistic"}}
 
 
 @pytest.fixture
-def branches(tmp_path: Path) -> Iterator[Branches]:
+def branches(tmp_path: Path, nursery: Nursery) -> Iterator[Branches]:
     made = Branches.of(tmp_path, frames())
+    made.nursery = nursery
     yield made
     made.close()
 
