@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -253,6 +252,19 @@ def test_clocks_that_are_hours_apart_are_told_and_do_no_harm(branches: Branches)
     check_model(branches, {name: small(name) for name in SITES})
 
 
+def test_a_card_from_a_clock_that_is_ahead_connects_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(hours=12)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("atoll.transport.site.datetime", Ahead)
+        made = Branches.of(tmp_path, {name: small(name) for name in SITES})
+    ended = made.run_here(document())
+    assert not [end for end in ended.values() if isinstance(end, BaseException)], ended
+
+
 @pytest.mark.processes
 def test_a_job_that_has_expired_by_one_site_s_clock_is_refused_by_all(branches: Branches) -> None:
     job = job_of() | {"expires": (datetime.now(UTC) + timedelta(days=1)).date().isoformat()}
@@ -273,6 +285,7 @@ def test_times_that_are_none_are_left_alone() -> None:
 def test_every_fault_stands_in_the_table() -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "troubleshooting.md").read_text()
     table = page[page.index("## Which fault ends how") :]
-    for kind in (InputError, ContractError, ProtocolError, PeerFailed, ConnectionLost):
-        assert f" {kind.exit_code} " in table
-    assert signal.SIGKILL == 9
+    assert [fault for fault in BAD if f"| {fault}" not in table] == []
+    found = {line.split("|")[1].strip(): line.split("|")[3:5] for line in table.splitlines() if line.startswith("| ")}
+    assert found["no rows"] == [f" {InputError.exit_code} ", f" {PeerFailed.exit_code} "]
+    assert found["a job that has expired, by one site's clock"] == [f" {ContractError.exit_code} "] * 2
