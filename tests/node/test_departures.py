@@ -232,6 +232,10 @@ def test_totals_that_would_show_the_few_rows_of_a_site_are_not_opened(
     for name in ("north", "south", "east"):
         assert isinstance(ended[name], AtollError), ended
         assert "a site left that had 8 rows, fewer than the minimum of 10" in ended[name].what
+        (failed,) = (branches.folder / name / "jobs").glob("*.failed")
+        kinds = [json.loads(line)["kind"].split(".")[-1] for line in (failed / "audit.jsonl").read_text().splitlines()]
+        since = kinds[kinds.index("Left") :]
+        assert since.count("Total") == (1 if name != "north" else 2)  # the number of rows, and nothing else
 
 
 def test_a_job_that_went_on_and_was_then_cut_off_begins_anew_at_all_sites(
@@ -311,6 +315,7 @@ def test_nobody_is_told_twice() -> None:
 async def _parted() -> list[str]:
     class Session:
         def __init__(self) -> None:
+            self.site, self.hub = "south", "north"
             self.peers, self.lost, self.left = {"west": 1, "east": 1}, {"west": ConnectionLost("no line")}, list[str]()
 
         async def leave(self, site: str, error: AtollError) -> None:

@@ -177,17 +177,21 @@ checkpoint.save = dying
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("at", ["compare", "describe", "fit", "in the fit"])
+@pytest.mark.parametrize(
+    ("at", "topology"),
+    [("compare", "star"), ("describe", "dropouts"), ("fit", "star"), ("in the fit", "star"), ("in the fit", "ring")],
+)
 def test_an_aggregator_that_is_killed_ends_the_members_and_the_job_goes_on_when_all_start_again(
-    branches: Branches, at: str
+    branches: Branches, at: str, topology: str
 ) -> None:
+    job = job_of(topology=topology, patience=5)
     killing = HIT.format("SIGKILL") if at == "in the fit" else KILLED_AFTER.format(at)
-    ended = branches.run_all(job_of(), north=killing)
+    ended = branches.run_all(job, north=killing)
     assert codes(ended) == {"north": -9, "south": ConnectionLost.exit_code, "west": ConnectionLost.exit_code}, ended
     for name in ("south", "west"):
-        assert "connection to north" in ended[name].text
+        assert "north" in ended[name].text
         assert "start the job again everywhere" in ended[name].text
-    again = branches.run_all(job_of())
+    again = branches.run_all(job)
     assert set(codes(again).values()) == {0}, again
     last = "describe" if at == "in the fit" else at
     if last != "compare":  # a member may have ended before it wrote the border that the aggregator has

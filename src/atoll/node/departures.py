@@ -94,7 +94,15 @@ async def part(session: Session, dropped: dict[str, str]) -> None:
     Args:
         session: the running session.
         dropped: reasons by site, to which those are added that only the link knows.
+
+    Raises:
+        ConnectionLost: the aggregator is among them, and no job goes on without it.
     """
+    if session.hub in dropped and session.hub != session.site:
+        raise ConnectionLost(
+            f"the aggregator, {session.hub}, is gone: {_plain(dropped[session.hub])}",
+            cure=f"See that {session.hub}'s process runs and the network is up, then start the job again everywhere.",
+        )
     for site in [name for name in dropped if name in session.peers]:
         if site in session.lost and session.lost[site].what not in dropped[site]:
             dropped[site] = f"{session.lost[site].what}, {dropped[site]}"

@@ -217,6 +217,7 @@ class CompareStep(Step[Compare]):
             "  The step that runs begins again then, and the columns are compared again, over the sites that are left.",
             "  ! Totals with a site and the same ones without it show the totals of that site alone; with fewer than",
             f"    {self.params.minimum:,} rows of its own the job ends instead.",
+            f"  ! {job.hub} says who was late; every report names who has left.",
         )
 
     def check(self, work: Work) -> None:
