@@ -15,10 +15,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from atoll.core.channel import Channel
-from atoll.core.errors import AtollError, ConnectionLost, InputError, PeerFailed, ProtocolError
+from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError, PeerFailed, ProtocolError
 from atoll.learn.horizontal import glm
 from atoll.node import departures
-from atoll.node.job import Job, check
+from atoll.node.job import Job, _check_departures, check
 from atoll.node.kept import Kept, load_model
 from atoll.node.steps import build
 from atoll.node.steps.totals import Steady
@@ -270,6 +270,11 @@ WRONG = (
 def test_documents_that_no_site_should_run(topology: str, compare: Any, changes: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         check(Job.of({**job_of(topology, **compare), **changes}))
+
+
+def test_a_step_that_would_spend_a_budget_twice_is_refused() -> None:
+    with pytest.raises(ContractError, match="spend its privacy budget once more"):
+        _check_departures(Job.of({**job_of("ring"), "profile": "secure+dp"}), 5)
 
 
 def test_people_read_before_they_approve_what_a_departure_shows() -> None:

@@ -316,6 +316,12 @@ def _check_departures(job: Job, bringing: int) -> None:
                 cure="Remove it, or take `topology: dropouts` or `ring`.",
             )
         return
+    if job.profile == "secure+dp":
+        raise ContractError(
+            f"over {job.topology} a step may begin again, and would spend its privacy budget once more",
+            step="compare",
+            cure="Take `topology: star` where totals are told with noise.",
+        )
     fewest = 3 if job.topology == "dropouts" and job.sites[job.hub].data else 2
     if not fewest <= job.least <= bringing:
         raise InputError(
