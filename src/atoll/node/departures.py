@@ -131,7 +131,12 @@ PROTOCOL = Protocol(
         cost="1 message of about 200 bytes to each site that is left, whenever sites have left.",
         fails="ProtocolError if the aggregator speaks of other sites than those that the sum has shown.",
         assurance="tested",
-        notes=("A reason may hold what the site that left said itself when it failed.",),
+        notes=(
+            "Totals with a site and the same ones without it differ by the totals of that site alone.",
+            "The aggregator says who was late: one that lies can give a site up to see such totals, and every report "
+            "names it.",
+            "A reason may hold what the site that left said itself when it failed.",
+        ),
     ),
     roles={"aggregator": tell, "site": learn},
     messages=(Left,),

@@ -358,7 +358,7 @@ def _notes(work: Work) -> tuple[str, ...]:
     notes += [f"! {line[0].upper()}{line[1:]}: compare times with care." for line in work.report.get("clocks", ())]
     notes += [
         f"! {Departure(**left).text}. That step and later ones are over the rows of the sites that were left; earlier "
-        "ones hold its rows, too."
+        "ones hold its rows, too, and where both told the same total, they show that of this site."
         for left in work.report.get(LEFT, ())
     ]
     for step in build(work.job):
