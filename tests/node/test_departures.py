@@ -171,7 +171,6 @@ def failing(monkeypatch: pytest.MonkeyPatch, when: Mapping[str, tuple[str, int]]
     ("topology", "what", "step"),
     [
         ("dropouts", "rows", "compare"),
-        ("ring", "rows of each category", "compare"),
         ("dropouts", "values that are there", "describe"),
         ("dropouts", WEIGHTED, "fit"),
         ("ring", WEIGHTED, "fit"),

@@ -186,9 +186,9 @@ def still_enough(work: Work, step: Step[Any], rows: int, minimum: int, what: str
     Raises:
         InputError: it had: the difference of a total with it and one without it would be over so few rows.
     """
-    counts = work.state.setdefault("rows told", {})
-    gone = counts.get((step.params, what), rows) - rows
-    counts[step.params, what] = rows
+    counts, key = work.state.setdefault("rows told", {}), (step.name, repr(step.params), what)
+    gone = counts.get(key, rows) - rows
+    counts[key] = rows
     if 0 < gone < minimum:
         raise InputError(
             f"a site left that had {gone} {what}, fewer than the minimum of {minimum:,}: a total with it and the same "
