@@ -7,6 +7,7 @@ variance; the size of the values.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -105,7 +106,9 @@ class GroupMeans:
         return Comparison(f, (k - 1.0, n - k), tails.f_tail(f, k - 1, n - k))
 
 
-async def fit(totals: Totals, values: F64, group: Column, params: MeansParams) -> GroupMeans:
+async def fit(
+    totals: Totals, values: F64, group: Column, params: MeansParams, *, known: Sequence[str] | None = None
+) -> GroupMeans:
     """Find number, mean and variance of every group over all sites.
 
     Args:
@@ -113,6 +116,7 @@ async def fit(totals: Totals, values: F64, group: Column, params: MeansParams) -
         values: (n,) this site's values.
         group: this site's groups, a categorical column of n rows.
         params: the parameters, the same at every site.
+        known: all groups, where all sites know them; they are not looked for then.
 
     Raises:
         InputError: values are missing or infinite, or columns differ in length.
@@ -123,12 +127,12 @@ async def fit(totals: Totals, values: F64, group: Column, params: MeansParams) -
     X, code = settle(
         Rows(("values",), values[grouped, None]), group.values[grouped].astype(np.float64), params.missing, step=STEP
     )
-    known = Column(group.name, group.kind, code.astype(np.int32), group.categories)
+    column = Column(group.name, group.kind, code.astype(np.int32), group.categories)
     totals, _ = await agree(totals, params, (group.name,), len(code), step=STEP)
-    names, _ = await categories(totals, known, smallest=params.smallest, step=STEP)
+    names, _ = await categories(totals, column, smallest=params.smallest, known=known, step=STEP)
     if not names:
         raise InputError("no group has enough rows", step=STEP, column=group.name, cure="Lower `smallest`.")
-    at = codes(known, names)
+    at = codes(column, names)
     kept = X.values[at >= 0]
     rows = int((await totals.total(np.array([float(len(kept))]), what=f"{STEP}: rows with a group"))[0])
     found = await moments(totals, kept, at[at >= 0], len(names), rows, step=STEP)
