@@ -79,7 +79,7 @@ MODELS: dict[str, Site] = {
         EVENT[at],
         cox.CoxParams(smallest=1),
         strata=Column("g", "categorical", GROUP[at], ("x", "y", "z")),
-    ),  # fmt: skip
+    ),
 }
 
 

@@ -141,10 +141,10 @@ async def fit(
         (await categories(totals, column, smallest=params.smallest, known=every, step=STEP))[0]
         for column, every in zip(kept, known, strict=True)
     ]
-    a, b = (codes(column, known) for column, known in zip(kept, names, strict=True))
+    a, b = (codes(column, every) for column, every in zip(kept, names, strict=True))
     shape = (len(names[0]), len(names[1]))
-    known = (a >= 0) & (b >= 0)
-    counts = np.bincount(a[known] * shape[1] + b[known], minlength=shape[0] * shape[1])
+    inside = (a >= 0) & (b >= 0)
+    counts = np.bincount(a[inside] * shape[1] + b[inside], minlength=shape[0] * shape[1])
     total = await totals.total(counts.astype(np.float64), what=f"{STEP}: counts")
     return _without_empty(names[0], names[1], total.astype(np.int64).reshape(shape), n, params.yates)
 

@@ -10,9 +10,9 @@ shown, though not her site or her name; of few people with many columns, the sum
 for them.  So `smallest` people must leave from each time of an event to the next; `unit` makes times coarse enough for
 that.  The score of a Cox model is no sum over sites, so nothing less will do.
 
-With strata, people are at risk beside people of their own stratum only: times and sums are those of each stratum.  Where
-each site is a stratum of its own (`by_site`), the score is a sum over sites: then no times are told and no sums over
-risk sets, but only the log-likelihood with its first and second derivatives; and there is no baseline hazard.
+With strata, people are at risk beside people of their own stratum only: times and sums are those of each stratum.
+Where each site is a stratum of its own (`by_site`), the score is a sum over sites: then no times are told and no sums
+over risk sets, but only the log-likelihood with its first and second derivatives; and there is no baseline hazard.
 
 Source:
     Therneau and Grambsch, Modeling Survival Data, chapter 3; sums by site as in Lu et al., WebDISCO, JAMIA 2015.

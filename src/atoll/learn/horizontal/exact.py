@@ -13,7 +13,7 @@ Source:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from atoll.core.errors import InputError
 from atoll.learn.horizontal.rows import F64, I64
 
-MOST_WORK = 20_000_000
+MOST_WORK = 30_000_000
 """Cells that are looked at in tables larger than 2 × 2: a few seconds of work."""
 
 _ALIKE = 1e-9  # rounding of logarithms of probabilities
@@ -66,14 +66,14 @@ class _Moves:
 
     sizes: list[int]
     factorials: F64
-    looked: int = field(default=0)
+    looked: float = 0.0
 
     def ways(self, columns: I64) -> F64:
         """Logarithm of the number of ways to put each column's rows into the table's rows, (m,) for (m, R)."""
         found: F64 = self.factorials[columns.sum(axis=1)] - self.factorials[columns].sum(axis=1)
         return found
 
-    def work(self, cells: int) -> None:
+    def work(self, cells: float) -> None:
         """Count work.
 
         Raises:
@@ -87,8 +87,7 @@ class _Moves:
     def take(self, rest: I64, at: int) -> tuple[I64, F64]:
         """Return what can be left of the rest (R,) after column `at`, sorted, (m, R), and in how many ways, (m,)."""
         most = np.minimum(rest[:-1], self.sizes[at]) + 1
-        self.work(math.prod(most.tolist()))
-        grid = np.indices(most).reshape(len(most), -1).T
+        grid = np.indices(most.tolist()).reshape(len(most), -1).T
         last = self.sizes[at] - grid.sum(axis=1)
         columns = np.column_stack([grid, last])[(last >= 0) & (last <= rest[-1])]
         return np.sort(rest - columns, axis=1), self.ways(columns)
@@ -102,6 +101,8 @@ def _larger(table: I64) -> float:
     observed = float(moves.ways(table.T).sum()) + _ALIKE
     levels = [np.sort(table.sum(axis=1))[None]]
     for at in range(len(moves.sizes) - 1):
+        most = np.minimum(levels[-1][:, :-1], moves.sizes[at]) + 1.0
+        moves.work(3 * float(most.prod(axis=1).sum()))  # they are gone through three times
         levels.append(
             np.unique(np.concatenate([np.unique(moves.take(rest, at)[0], axis=0) for rest in levels[-1]]), axis=0)
         )
@@ -146,7 +147,8 @@ def _places(rows: I64, wanted: I64) -> I64:
     weights = [base**power for power in reversed(range(rows.shape[1]))]
     if weights[0] * base < 1 << 62:
         weigh = np.array(weights)
-        return np.searchsorted(rows @ weigh, wanted @ weigh)
+        found: I64 = np.searchsorted(rows @ weigh, wanted @ weigh)
+        return found
     place = {row.tobytes(): at for at, row in enumerate(rows)}
     return np.array([place[row.tobytes()] for row in wanted], np.int64)
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from atoll.data.columns import Columns
+from atoll.data.columns import Column, Columns
 from atoll.node.coding import matrix
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class Here:
         table: the columns.
         X: the columns as numbers; see `atoll.node.coding.matrix`.
         y: (n,) the label; zeros if the model needs none.
-        beside: (n,) each, further columns that the model's keys name.
+        beside: (n,) each, further columns of numbers that the model's keys name.
+        within: columns of groups that they name, each with the groups that enough rows have; None if still to be found.
         rows: such rows of all sites.
         minimum: fewest rows over which a total is opened.
         rng: this site's own randomness.
@@ -80,6 +81,7 @@ class Here:
     X: Rows
     y: F64
     beside: Mapping[str, F64]
+    within: Mapping[str, tuple[Column, tuple[str, ...] | None]]
     rows: int
     minimum: int
     rng: Rng
@@ -129,6 +131,11 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     @property
     def beside(self) -> tuple[str, ...]:
         """Columns of numbers that the model needs beside its label, and that are no features."""
+        return ()
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """Columns of groups that the model needs, and that are no features."""
         return ()
 
     async def fit(self, totals: Totals, here: Here) -> Fitted:

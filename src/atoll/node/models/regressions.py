@@ -150,6 +150,9 @@ class Cox(Kind, frozen=True, tag="cox"):
         ties: `efron` or `breslow`.
         unit: times are rounded up to multiples of this; as they are if left out. At least `minimum` people must
             leave from one time of an event to the next.
+        strata: a column whose values make strata, texts or few whole numbers: people are compared with those of their
+            own stratum only. Strata of fewer than `minimum` people are left out.
+        by_site: whether each site is a stratum of its own. Then no times are told, and no sums by time.
     """
 
     title = "Cox regression"
@@ -164,6 +167,17 @@ class Cox(Kind, frozen=True, tag="cox"):
     event: str
     ties: Literal["efron", "breslow"] = "efron"
     unit: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    strata: str = ""
+    by_site: bool = False
+
+    def __post_init__(self) -> None:
+        if self.strata and self.by_site:
+            raise InputError("`strata:` and `by_site:` are both given", cure="Take one of them.")
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """The column of strata."""
+        return (self.strata,) if self.strata else ()
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -174,8 +188,10 @@ class Cox(Kind, frozen=True, tag="cox"):
         """Fit; see `atoll.learn.horizontal.cox`."""
         from atoll.learn.horizontal import cox
 
-        params = cox.CoxParams(ties=self.ties, unit=self.unit, smallest=here.minimum)
-        model = await cox.fit(totals, here.X, here.y, here.beside[self.event], params)
+        params = cox.CoxParams(ties=self.ties, unit=self.unit, smallest=here.minimum, by_site=self.by_site)
+        strata, groups = here.within[self.strata] if self.strata else (None, None)
+        event = here.beside[self.event]
+        model = await cox.fit(totals, here.X, here.y, event, params, strata=strata, known=groups)
         figures = {
             "events": float(model.events),
             "log-likelihood": model.log_likelihood,
@@ -183,6 +199,8 @@ class Cox(Kind, frozen=True, tag="cox"):
         }
         done = _regression(model.coefficients, model.rows, figures)
         done.values.update(times=model.times.tolist(), baseline=model.baseline.tolist())
+        if self.strata:
+            done.values.update(strata=model.strata, stratum=model.stratum.tolist())
         return done
 
     def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
