@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from atoll.report.model import Table
+from atoll.report.model import SurvivalCurve, SurvivalCurves, Table
 
 if TYPE_CHECKING:
     from atoll.node.steps.correlate import Correlations
@@ -68,6 +68,29 @@ def correlations(name: str, found: Correlations) -> list[Table]:
     ]
 
 
+def curves(name: str, found: Found) -> SurvivalCurves:
+    """The chart of a step `survival`."""
+    lines = tuple(
+        SurvivalCurve(
+            group=one.group, times=one.times, survival=one.survival,
+            low=tuple(map(_zero, one.low)), high=tuple(map(_zero, one.high)),
+        )
+        for one in found.curves
+    )  # fmt: skip
+    title = f"Survival{f' by {found.group}' if found.group else ''}{_called(name, 'survival')}"
+    return SurvivalCurves(title=title, time=named(found.time, found.unit), curves=lines)
+
+
+def _zero(value: float | None) -> float:
+    """Where nobody is left, there is no interval: the curve is at 0."""
+    return 0.0 if value is None else value
+
+
+def named(name: str, unit: str) -> str:
+    """A column with its unit."""
+    return f"{name} ({unit})" if unit else name
+
+
 def survival(name: str, found: Found) -> list[Table]:
     """The table beside a chart of survival curves."""
     rows = [(one.group or "all", shown(one.people), shown(one.events), shown(one.median)) for one in found.curves]
@@ -80,7 +103,7 @@ def survival(name: str, found: Found) -> list[Table]:
         found.group or "Group",
         "People",
         "Events",
-        f"Median of {found.time}{f' ({found.unit})' if found.unit else ''}",
+        f"Median of {named(found.time, found.unit)}",
     )
     return [table(f"Survival{of}", heads, rows, 1, note=note.strip())]
 
@@ -91,7 +114,7 @@ def _called(name: str, kind: str) -> str:
 
 
 def _spread(mean: float | None, sd: float | None) -> str:
-    return f"{shown(mean, 4)} ± {shown(sd, 3)}"
+    return f"{shown(mean, 4)} ± {shown(sd, 4)}"
 
 
 def _part(count: int, whole: int) -> str:

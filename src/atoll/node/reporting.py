@@ -14,6 +14,7 @@ from atoll.core.session import Session
 from atoll.node.border import PROTOCOL as BORDER
 from atoll.node.contract import PROTOCOL as CONTRACT
 from atoll.node.contract import Contract
+from atoll.node.figures import curves
 from atoll.node.log import AUDIT, JobLog
 from atoll.node.policy import weak_of
 from atoll.node.steps import Work, build
@@ -174,6 +175,7 @@ def report_data(end: Ended) -> ReportData:
         history=_history(work),
         alignment=_alignment(work),
         answer=state.get("answer"),
+        survivals=tuple(curves(name, found) for name, found in state.get("survival", {}).items()),
         tables=tables(work),
         headline=headline(work),
         costs=_costs(end.session, end.seconds),

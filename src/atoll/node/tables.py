@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from atoll.node import figures
-from atoll.node.figures import probability, shown, table
+from atoll.node.figures import named, probability, shown, table
 from atoll.node.steps.totals import REVEALED, Revealed
 from atoll.report.model import Table
 
@@ -134,11 +134,6 @@ def _revealed(steps: dict[str, tuple[Revealed, ...]]) -> Table:
         2,
         lead="All sites learnt these sums; of each other's rows nothing else, but which categories there are.",
     )
-
-
-def named(name: str, unit: str) -> str:
-    """A column with its unit."""
-    return f"{name} ({unit})" if unit else name
 
 
 def share(count: int | None, rows: int) -> str:

@@ -12,7 +12,6 @@ Source:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 

@@ -154,7 +154,7 @@ def _different(mismatches: Sequence[Mismatch]) -> InputError:
     more = f"\n  … and {len(mismatches) - SHOWN} more" if len(mismatches) > SHOWN else ""
     return InputError(
         f"the sites' columns differ:{''.join(lines)}{more}",
-        cure="Mend the data or name under `columns:` those that are alike; `atoll data compare` shows the same.",
+        cure="Say so in the job, mend the data, or name under `columns:` those that are alike.",
     )
 
 

@@ -163,7 +163,7 @@ class FitStep(Step[Fit]):
             what, cure = "the label is numeric, so that no text can be positive", "Remove `positive:`."
         elif kind == "event" and not text and (other := _neither(column.values)):
             what = f"the label holds {other:,} values other than 0 and 1"
-            cure = "Code the event as 1 and the rest as 0, at every site."
+            cure = "Code the event as 1 and the rest as 0, at every site; `recode:` in the job can."
         elif kind == "class" and not text and _no_classes(column.values):
             what = "the label is a measure and no class, and all its values would be shown"
             cure = f"Code classes as whole numbers or texts, at most {MOST_CLASSES}, or take another model."
@@ -257,7 +257,7 @@ class FitStep(Step[Fit]):
             raise InputError(
                 f"the label has the values {held} at all sites together, and {positive!r} is to be 1",
                 column=column.name,
-                cure="Write the same two values at every site, and name one of them under `positive:`.",
+                cure="Say in the job what each site's values are called, `recode:`, and name one under `positive:`.",
             )
         return np.where(lost, np.nan, column.values == column.categories.index(positive)), ()
 

@@ -236,8 +236,8 @@ class TestStep(Step[Test]):
         return Tested(
             column=column.name, kind="categorical", test=test, groups=shown,
             left_out=agreed.rows - int(done.counts.sum()), statistic=None if test == FISHER else done.chi2,
-            df=() if test == FISHER else (float(done.df),), p=p if done.df else None, odds_ratio=finite(done.odds_ratio),
-            low=finite(low), high=finite(high), cramers_v=done.cramers_v,
+            df=() if test == FISHER else (float(done.df),), p=p if done.df else None,
+            odds_ratio=finite(done.odds_ratio), low=finite(low), high=finite(high), cramers_v=done.cramers_v,
         )  # fmt: skip
 
     async def _compared(self, done: Contingency) -> tuple[str, float]:
