@@ -21,7 +21,7 @@ from statsmodels.duration.api import PHReg
 import atoll
 from atoll.core.errors import InputError
 from atoll.node.kept import Kept, load_model
-from atoll.node.models import AnyModel
+from atoll.node.models import AnyModel, Kind
 from tests.node.branches import NUMBERS, SPLITS, document, frames, label
 
 FEATURES = ("instalment_rate", "housing")
@@ -201,3 +201,13 @@ def test_every_kind_is_kept_under_its_name_and_refuses_other_columns(run: Any) -
     said = json.loads(run.stores["west"].path("result.json").read_text())["report"]
     assert {f"fit {name}" for name in MODELS} <= set(said)
     assert found["strata"].values["strata"] == ["even", "odd"]
+
+
+def test_a_kind_that_lacks_a_method_cannot_be_made() -> None:
+    class Half(Kind, frozen=True, tag="half"):
+        async def fit(self, totals: Any, here: Any) -> Any:
+            return None
+
+    with pytest.raises(TypeError, match="abstract method 'predict'"):
+        Half()
+    assert not any(kind.__abstractmethods__ for kind in get_args(AnyModel))

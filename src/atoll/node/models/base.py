@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -106,7 +107,13 @@ class Fitted:
     grids: tuple[Grid, ...] = ()
 
 
-class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
+class _Abstract(msgspec.StructMeta, ABCMeta):
+    """Records, of which none can be made that lacks a method."""
+
+
+class Kind(
+    msgspec.Struct, metaclass=_Abstract, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"
+):
     """A model as the job names it: `kind:` and its own keys.
 
     Attributes:
@@ -138,17 +145,17 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """Columns of groups that the model needs, and that are no features."""
         return ()
 
+    @abstractmethod
     async def fit(self, totals: Totals, here: Here) -> Fitted:
         """Fit the model to the rows of all sites."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return predictions for n rows of the model's columns: (n,), or (n, k) for k classes or axes."""
-        return self.predict_numbers(values, matrix(table, baseline=self.baseline))
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
-        """As `predict`, for (n, terms) numbers."""
-        raise NotImplementedError
+    def numbers(self, table: Columns) -> F64:
+        """The columns as the numbers that most models are fitted to, (n, terms)."""
+        return matrix(table, baseline=self.baseline)
 
 
 def table(found: Coefficients) -> tuple[Coefficient, ...]:

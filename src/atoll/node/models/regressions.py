@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.data.columns import Columns
 from atoll.node.models.base import F64, Fitted, Here, Kind, known, table
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ class Linear(Kind, frozen=True, tag="linear"):
             figures |= {"AIC": model.aic, "F": f, "p of F": p}
         return _regression(model.coefficients, model.rows, figures)
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) expected labels."""
-        return _eta(values, X)
+        return _eta(values, self.numbers(table))
 
 
 class Logistic(Kind, frozen=True, tag="logistic"):
@@ -85,9 +86,9 @@ class Logistic(Kind, frozen=True, tag="logistic"):
         """Fit; see `atoll.learn.horizontal.glm`."""
         return await _generalised("binomial", self, totals, here)
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) probabilities of the event."""
-        return _mean("binomial", self, values, X)
+        return _mean("binomial", self, values, self.numbers(table))
 
 
 class Poisson(Kind, frozen=True, tag="poisson"):
@@ -111,9 +112,9 @@ class Poisson(Kind, frozen=True, tag="poisson"):
         """Fit; see `atoll.learn.horizontal.glm`."""
         return await _generalised("poisson", self, totals, here)
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) expected counts."""
-        return _mean("poisson", self, values, X)
+        return _mean("poisson", self, values, self.numbers(table))
 
 
 class Gamma(Kind, frozen=True, tag="gamma"):
@@ -137,9 +138,9 @@ class Gamma(Kind, frozen=True, tag="gamma"):
         """Fit; see `atoll.learn.horizontal.glm`."""
         return await _generalised("gamma", self, totals, here)
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) expected sizes."""
-        return _mean("gamma", self, values, X)
+        return _mean("gamma", self, values, self.numbers(table))
 
 
 class Cox(Kind, frozen=True, tag="cox"):
@@ -203,9 +204,9 @@ class Cox(Kind, frozen=True, tag="cox"):
             done.values.update(strata=model.strata, stratum=model.stratum.tolist())
         return done
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) logarithms of hazard ratios."""
-        return _eta(values, X)
+        return _eta(values, self.numbers(table))
 
 
 async def _generalised(family: Any, kind: Logistic | Poisson | Gamma, totals: Totals, here: Here) -> Fitted:
