@@ -18,6 +18,7 @@ from atoll.data.sources import Table
 from atoll.node.alike import alike, own_names, recoded, units_of
 from atoll.node.job import Job, Part, check
 from atoll.node.kept import load_model
+from atoll.node.steps import build
 from tests.node.branches import Branches, document, frames
 
 FIT = {"step": "fit", "model": {"kind": "logistic"}, "columns": ["amount", "housing"]}
@@ -68,6 +69,10 @@ def test_all_sites_see_what_is_done_to_whose_columns() -> None:
     check(one)
     assert one.digest() != two.digest()
     assert Job.of(yaml.safe_load(one.to_yaml())) == one
+    said = build(one)[0].says(one)
+    for line in ("  at west, Umbra becomes amount", "  at west, bad: 'ja' becomes 1.0, 'nein' becomes 0.0"):
+        assert line in said
+    assert "  at west, amount times 100" in said
 
 
 def table(**columns: list[Any]) -> Table:

@@ -236,7 +236,7 @@ def test_few_rows_open_nothing(tmp_path: Path) -> None:
         drawn(tmp_path, TEST, minimum=990)
 
 
-def said(*steps: dict[str, Any]) -> str:
+def said(*steps: Any) -> str:
     job = Job.of(document(*steps))
     check(job)
     return "\n".join(line for step in build(job) for line in step.says(job))
@@ -248,6 +248,15 @@ def test_people_read_before_what_is_told() -> None:
     assert "! all times of events" in said(CURVES)
     assert "  all times of events in steps of 6" in said({**CURVES, "unit": 6})
     assert "!" not in said({"step": "correlate"}).split("correlate:")[1]
+
+
+def test_strata_by_site_tell_no_times() -> None:
+    cox = {"step": "fit", "label": "months", "model": {"kind": "cox", "event": "bad"}}
+    assert "all times of events" in said(cox)
+    assert "all times" not in said({**cox, "model": {**cox["model"], "by_site": True}})
+    assert "within each stratum of housing" in said({**cox, "model": {**cox["model"], "strata": "housing"}})
+    with pytest.raises(InputError, match="both given"):
+        said({**cox, "model": {**cox["model"], "strata": "housing", "by_site": True}})
 
 
 def test_steps_of_a_kind_need_names() -> None:

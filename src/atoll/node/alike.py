@@ -16,7 +16,7 @@ from atoll.data.scan import nearest
 from atoll.data.sources import Table
 
 if TYPE_CHECKING:
-    from atoll.node.job import Part
+    from atoll.node.job import Job, Part
 
 Recoding = Mapping[str, str | float]
 MOST_VALUES = 1000
@@ -99,6 +99,19 @@ def recoded(name: str, column: Column, coding: Recoding) -> Column:
     place = {text: at for at, text in enumerate(categories)} | {"": -1}
     table = np.array([*(place[text] for text in new), -1], np.int32)
     return Column(name, "categorical", table[code], categories)
+
+
+def says(job: Job) -> tuple[str, ...]:
+    """Lines that people should read before they approve the job: what each site does to its columns."""
+    lines = []
+    for site, part in job.sites.items():
+        said = [f"{old} becomes {new}" for old, new in part.rename.items()]
+        for name, coding in part.recode.items():
+            said.append(f"{name}: {', '.join(f'{old!r} becomes {new!r}' for old, new in coding.items())}")
+        said += [f"{name} times {factor:g}" for name, factor in part.scale.items()]
+        said += [f"{name} is in {unit}" for name, unit in part.units.items()]
+        lines += [f"  at {site}, {one}" for one in said]
+    return tuple(lines)
 
 
 def _there(name: str, known: tuple[str, ...], key: str) -> None:

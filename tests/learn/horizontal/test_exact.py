@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import Table2x2
 
-from atoll.core.errors import InputError
+from atoll.core.errors import InputError, ProtocolError
 from atoll.learn.horizontal import contingency, correlation, exact, kendall
 from atoll.learn.horizontal.contingency import Contingency, ContingencyParams
 from atoll.learn.horizontal.correlation import CorrelationParams
@@ -76,8 +76,9 @@ def test_what_is_no_table_and_what_is_too_large() -> None:
     assert exact.fisher(np.array([[5, 3]])) == 1.0
     assert exact.fisher(np.array([[5, 0], [3, 0]])) == 1.0
     assert exact.fisher(np.zeros((0, 2), np.int64)) == 1.0
-    with pytest.raises(InputError, match=r"too large .*χ² test"):
-        exact.fisher(np.full((5, 5), 400))
+    for large in (np.full((5, 5), 400), np.full((2, 3), 10**6), np.full((2, 2), 10**8)):
+        with pytest.raises(InputError, match=r"too large .*χ² test"):
+            exact.fisher(large)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -147,3 +148,27 @@ def test_constant_columns_have_no_tau_and_too_many_values_are_not_opened() -> No
     assert np.isnan(ours.p_values[:, 2]).all()
     with pytest.raises(InputError, match=r"have \d+ cells, more than 100"):
         together(correlation.fit, task.tables(CorrelationParams(method="kendall", cells=100)))
+
+
+def test_counts_that_are_none_are_refused() -> None:
+    """A site that lies about how often values stand together."""
+    task = draw(2, p=2, n=40)
+
+    async def site(totals: Any, X: Any, lies: bool) -> Any:
+        class Liar:
+            site, sites = totals.site, totals.sites
+
+            async def total(self, values: Any, *, what: str) -> Any:
+                return await totals.total(values - lies * ("two values" in what or "counts" in what), what=what)
+
+        if X is None:
+            group = column(["a"] * 5 + ["b"] * 5)
+            return await contingency.fit(Liar(), group, group, ContingencyParams(1))
+        return await correlation.fit(Liar(), X, CorrelationParams(method="kendall"))
+
+    tables = [one[0] for one in task.tables(CorrelationParams())]
+    parts = [(table, at == 0) for at, table in enumerate(tables)]
+    with pytest.raises(ProtocolError, match="counts that are none"):
+        together(site, parts)
+    with pytest.raises(ProtocolError, match="counts that are none"):
+        together(site, [(None, True), (None, False)])

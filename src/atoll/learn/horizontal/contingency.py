@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from atoll.core.errors import InputError
+from atoll.core.errors import InputError, ProtocolError
 from atoll.data.columns import Column
 from atoll.learn.horizontal import exact, tails
 from atoll.learn.horizontal.categories import categories, codes
@@ -131,6 +131,7 @@ async def fit(
 
     Raises:
         InputError: the columns differ in length or are not categorical.
+        ProtocolError: a site sent counts that are none.
     """
     if len(first.values) != len(second.values):
         raise InputError("it has another number of rows than the first column", step=STEP, column=second.name)
@@ -146,6 +147,8 @@ async def fit(
     inside = (a >= 0) & (b >= 0)
     counts = np.bincount(a[inside] * shape[1] + b[inside], minlength=shape[0] * shape[1])
     total = await totals.total(counts.astype(np.float64), what=f"{STEP}: counts")
+    if (total < 0).any() or (total != np.rint(total)).any():
+        raise ProtocolError(f"a site sent counts that are none for: {STEP}")
     return _without_empty(names[0], names[1], total.astype(np.int64).reshape(shape), n, params.yates)
 
 

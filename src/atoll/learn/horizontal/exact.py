@@ -23,6 +23,9 @@ from atoll.learn.horizontal.rows import F64, I64
 MOST_WORK = 30_000_000
 """Cells that are looked at in tables larger than 2 × 2: a few seconds of work."""
 
+MOST_ROWS = 50_000_000
+"""Rows of a table of 2 × 2; of others a hundredth of them."""
+
 _ALIKE = 1e-9  # rounding of logarithms of probabilities
 
 
@@ -33,14 +36,21 @@ def fisher(table: I64) -> float:
         table: (R, C) counts.
 
     Raises:
-        InputError: the table is larger than 2 × 2 and has too many rows for that.
+        InputError: the table has too many rows for its size.
     """
     table = table[np.ix_(np.flatnonzero(table.sum(axis=1)), np.flatnonzero(table.sum(axis=0)))]
     if min(table.shape, default=0) < 2:
         return 1.0
+    if table.sum() > (MOST_ROWS if table.shape == (2, 2) else MOST_ROWS // 100):
+        raise _too_large()
     if table.shape == (2, 2):
         return _two_by_two(*table.ravel().tolist())
     return _larger(table if table.shape[0] <= table.shape[1] else table.T)
+
+
+def _too_large() -> InputError:
+    cure = "Take the χ² test, or put categories together."
+    return InputError("the table is too large for Fisher's exact test", cure=cure)
 
 
 def _two_by_two(a: int, b: int, c: int, d: int) -> float:
@@ -80,8 +90,7 @@ class _Moves:
         """
         self.looked += cells
         if self.looked > MOST_WORK:
-            cure = "Take the χ² test, or put categories together."
-            raise InputError("the table is too large for Fisher's exact test", cure=cure)
+            raise _too_large()
 
     def take(self, rest: I64, at: int) -> tuple[I64, F64]:
         """Return what can be left of the rest (R,) after column `at`, sorted, (m, R), and in how many ways, (m,)."""

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from atoll.core.errors import InputError
+from atoll.core.errors import InputError, ProtocolError
 from atoll.learn.horizontal.order import distinct_each
 from atoll.learn.horizontal.rows import F64, I64
 from atoll.learn.horizontal.tails import normal_two_sided
@@ -41,6 +41,7 @@ async def tau_b(totals: Totals, values: F64, *, most: int, cells: int, step: str
 
     Raises:
         InputError: there are too many distinct values.
+        ProtocolError: a site sent counts that are none.
     """
     p = values.shape[1]
     each = await distinct_each(totals, list(values.T), most=most, what=f"{step}: values for ranks")
@@ -59,7 +60,11 @@ async def tau_b(totals: Totals, values: F64, *, most: int, cells: int, step: str
     tau, p_values = np.full((2, p, p), math.nan)
     ends = np.cumsum([len(table) for table in mine])[:-1]
     for (i, j), part in zip(pairs, np.split(flat, ends) if pairs else (), strict=True):
-        found = of_table(part.astype(np.int64).reshape(sizes[i], sizes[j]))
+        table = part.reshape(sizes[i], sizes[j])
+        margins = (table.sum(axis=1) == each[i][1]).all() and (table.sum(axis=0) == each[j][1]).all()
+        if not margins or (table < 0).any() or (table != np.rint(table)).any():
+            raise ProtocolError(f"a site sent counts that are none for: {step}")
+        found = of_table(table.astype(np.int64))
         tau[i, j], p_values[i, j] = tau[j, i], p_values[j, i] = found
     varies = np.array([size > 1 for size in sizes])
     np.fill_diagonal(tau, np.where(varies, 1.0, math.nan))

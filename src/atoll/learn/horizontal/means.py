@@ -75,18 +75,28 @@ class GroupMeans:
             raise InputError(
                 f"a t-test compares two groups, there are {len(self.groups)}", step=STEP, cure="Use anova."
             )
+        error, df = self._error(equal_variances)
+        if error == 0:
+            return Comparison(math.nan, (df,), math.nan)
+        t = float(self.mean[0] - self.mean[1]) / error
+        return Comparison(t, (df,), float(tails.t_two_sided(np.array(t), df)))
+
+    def difference(self, *, equal_variances: bool = False, level: float = 0.95) -> tuple[float, float, float]:
+        """Return the first of two means less the second, and the ends of its interval by the same t-test."""
+        error, df = self._error(equal_variances)
+        off = float(self.mean[0] - self.mean[1])
+        away = error * tails.t_quantile(level, df) if error else math.nan
+        return off, off - away, off + away
+
+    def _error(self, equal_variances: bool) -> tuple[float, float]:
+        """Standard error of the difference of two means, and its degrees of freedom."""
         n, v = self.count, self.variance
         parts = v / n
         if equal_variances:
             df = float(n.sum() - 2)
-            error = float(((n - 1) @ v) / df * (1 / n).sum())
-        else:
-            error = float(parts.sum())
-            df = error**2 / float((parts**2 / (n - 1)).sum()) if error else math.nan
-        if error == 0:
-            return Comparison(math.nan, (df,), math.nan)
-        t = float(self.mean[0] - self.mean[1]) / math.sqrt(error)
-        return Comparison(t, (df,), float(tails.t_two_sided(np.array(t), df)))
+            return math.sqrt(float(((n - 1) @ v) / df * (1 / n).sum())), df
+        error = float(parts.sum())
+        return math.sqrt(error), error**2 / float((parts**2 / (n - 1)).sum()) if error else math.nan
 
     def anova(self) -> Comparison:
         """Compare all groups by one-way analysis of variance.

@@ -145,6 +145,11 @@ class Kind(
         """Columns of groups that the model needs, and that are no features."""
         return ()
 
+    @property
+    def tells(self) -> tuple[str, ...]:
+        """What every site learns with these keys, one entry a line."""
+        return self.learns
+
     @abstractmethod
     async def fit(self, totals: Totals, here: Here) -> Fitted:
         """Fit the model to the rows of all sites."""

@@ -176,6 +176,19 @@ class Cox(Kind, frozen=True, tag="cox"):
             raise InputError("`strata:` and `by_site:` are both given", cure="Take one of them.")
 
     @property
+    def tells(self) -> tuple[str, ...]:
+        """Less where each site is a stratum; by stratum where a column makes them."""
+        if self.by_site:
+            return (
+                "how many rows have the event",
+                self.learns[1],
+                "in each of about seven rounds, for coefficients that all sites know: the sum over the sites of the "
+                "log-likelihood within each, with its first and second derivatives",
+            )
+        own = f"; all that within each stratum of {self.strata}, and how many rows each has" if self.strata else ""
+        return (*self.learns[:-1], self.learns[-1] + own)
+
+    @property
     def within(self) -> tuple[str, ...]:
         """The column of strata."""
         return (self.strata,) if self.strata else ()

@@ -24,6 +24,7 @@ from atoll.core.protocol import Card, Protocol
 from atoll.core.session import Session
 from atoll.data.columns import Column
 from atoll.data.schema import LARGEST, MOST_CATEGORIES, ColumnSchema, Mismatch, Schema, compare
+from atoll.node import alike
 from atoll.node.coding import OTHER, coded, merged
 from atoll.node.steps.base import Step, Topology, Work, present
 from atoll.node.steps.totals import enough, shared, sum_protocol, totals
@@ -183,6 +184,7 @@ class CompareStep(Step[Compare]):
             f"  {job.hub} learns also which member has which columns and categories",
             f"  With fewer than {self.params.minimum:,} rows the job ends there.",
             *(alone if bringing == 2 else ()),
+            *alike.says(job),
         )
 
     def check(self, work: Work) -> None:

@@ -117,7 +117,7 @@ class FitStep(Step[Fit]):
         return (
             f"{self.name}: every site learns, of {shared(job)}, the {model.title} and on the way",
             "  the number of rows",
-            *(f"  {line}" for line in (*model.learns, *extra)),
+            *(f"  {line}" for line in (*model.tells, *extra)),
         )
 
     def check(self, work: Work) -> None:
@@ -141,7 +141,12 @@ class FitStep(Step[Fit]):
         used = self._features(table.names, work.job)
         if not used:
             raise InputError("no column is left to fit a model to", cure="Name some under `columns:` of the sites.")
-        needed = (*(used if self.params.model.whole else ()), *beside, *(() if self.wants == "none" else (label,)))
+        needed = (
+            *(used if self.params.model.whole else ()),
+            *beside,
+            *self.params.model.within,
+            *(() if self.wants == "none" else (label,)),
+        )
         for name in needed if self.params.missing == "refuse" else ():
             if lost := table[name].missing:
                 raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -179,7 +178,7 @@ class TestStep(Step[Test]):
     async def _numbers(
         self, sums: Totals, column: Column, group: Column, groups: tuple[str, ...], agreed: Agreed
     ) -> Tested:
-        from atoll.learn.horizontal import means, tails
+        from atoll.learn.horizontal import means
 
         params = means.MeansParams(smallest=max(2, agreed.minimum), missing="drop")
         try:
@@ -208,13 +207,10 @@ class TestStep(Step[Test]):
             cure = "Say `numbers: anova`, or `auto`."
             raise InputError(f"a t-test compares two groups, there are {len(shown)}", column=group.name, cure=cure)
         equal = which == "student"
-        t = done.t_test(equal_variances=equal)
-        off = float(done.mean[0] - done.mean[1])
-        away = abs(off / t.statistic) * tails.t_quantile(0.95, t.df[0]) if finite(t.statistic) else math.nan
+        t, (off, low, high) = done.t_test(equal_variances=equal), done.difference(equal_variances=equal)
         return msgspec.structs.replace(
             tested, test=f"{'Student' if equal else 'Welch'}'s t-test", statistic=finite(t.statistic),
-            df=t.df if finite(t.df[0]) else (), p=finite(t.p_value), difference=off,
-            low=finite(off - away), high=finite(off + away),
+            df=t.df if finite(t.df[0]) else (), p=finite(t.p_value), difference=off, low=finite(low), high=finite(high),
         )  # fmt: skip
 
     async def _categories(
