@@ -208,3 +208,10 @@ def test_units_that_nobody_can_convert_are_left_to_people() -> None:
     other = Schema((ColumnSchema("height", "numeric", "kg"),))
     cure = compare({"a": Schema(MINE.columns[:1]), "b": other}).mismatches[0].cure
     assert "`scale: {height: FACTOR}` and `units: {height: m}` at site b" in cure
+
+
+def test_nothing_is_renamed_where_a_site_has_both() -> None:
+    age, other, rest = (ColumnSchema(name, "numeric") for name in ("age", "Age", "weight"))
+    schemas = {"a": Schema((age, other, rest)), "b": Schema((age, rest)), "c": Schema((rest,))}
+    cures = [one.cure for one in compare(schemas).mismatches]
+    assert cures == ["Leave the column out of the job, or add it there.", "b has 'age': is it the same?"]

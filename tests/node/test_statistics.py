@@ -31,8 +31,11 @@ def text(name: str) -> Any:
     return np.concatenate([np.array(part[name], object) for part in frames().values()])
 
 
-def drawn(tmp_path: Path, *steps: dict[str, Any], parts: Any = None, minimum: int = 10) -> Any:
+def drawn(tmp_path: Path, *steps: dict[str, Any], parts: Any = None, minimum: int = 10, centre: bool = False) -> Any:
     job = document(*steps)
+    if centre:
+        job["sites"] = {"centre": {"role": "aggregator"}, **job["sites"]}
+        job["sites"]["north"]["role"] = "member"
     job["steps"][0]["minimum"] = minimum
     return atoll.simulate(parts or frames(), job, out=tmp_path)
 
@@ -180,7 +183,10 @@ def test_missing_values_and_small_groups_are_left_out(tmp_path: Path) -> None:
         {"step": "correlate", "columns": ["months", "amount"], "missing": "drop"},
         {**CURVES, "group": "instalment_rate"},
         parts=parts,
+        centre=True,
     )
+    for name in ("tests.json", "tests-rate.json", "correlations.json", "survival.json"):
+        assert len({store.path(name).read_bytes() for store in run.stores.values()}) == 1
     months, housing = label(parts, "months"), np.concatenate([np.array(p["housing"], object) for p in parts.values()])
     there = ~np.isnan(months)
     tested = read(run, "tests.json")[0]

@@ -166,8 +166,9 @@ def _absent(name: str, named: Mapping[str, Mapping[str, ColumnSchema]], names: l
             close = nearest(name, only_here)
             if close:
                 new, old, where = (name, close, site) if names.index(name) < names.index(close) else (close, name, "")
-                where = where or next(one for one, theirs in named.items() if old in theirs and new not in theirs)
-                hints.append(f"{site} has {close!r}: is it the same? Then {_say(where, rename={old: new})}.")
+                where = where or next((one for one, there in named.items() if old in there and new not in there), "")
+                then = f" Then {_say(where, rename={old: new})}." if where else ""
+                hints.append(f"{site} has {close!r}: is it the same?{then}")
     cure = " ".join(hints) or "Leave the column out of the job, or add it there."
     return Mismatch(name, "absent", words, cure)
 
