@@ -250,7 +250,7 @@ def said(*steps: Any) -> str:
 
 def test_people_read_before_what_is_told() -> None:
     assert "! how many rows of each group have each category" in said(TEST)
-    assert "! up to 100 different values of each column, and for each two columns" in said(RANKS)
+    assert "! the values of each column, up to 100 of each site, and for each two columns" in said(RANKS)
     assert "! all times of events" in said(CURVES)
     assert "  all times of events in steps of 6" in said({**CURVES, "unit": 6})
     assert "!" not in said({"step": "correlate"}).split("correlate:")[1]

@@ -37,7 +37,7 @@ class Correlate(
         method: `pearson`; `spearman`, between ranks; or `kendall`, tau-b. The latter two open values, see below.
         columns: numeric columns; all of them if left out.
         round: for each column named here, values are rounded to multiples of a number first.
-        most: how many different values of one column may be opened for `spearman` and `kendall`. Of a column of
+        most: how many different values of one column each site may open for `spearman` and `kendall`. Of a column of
             measures these are values of single people: round it, or raise this if all sites agree to show them.
         missing: what becomes of rows with a missing value: `refuse` the job, or `drop` them.
         name: of several steps `correlate` each needs its own; the files are called after it.
@@ -91,8 +91,8 @@ class CorrelateStep(Step[Correlate]):
                 f"  ! up to {self.params.most:,} different values of each column, and how many rows have each",
             ),
             "kendall": (
-                f"  ! up to {self.params.most:,} different values of each column, and for each two columns how many "
-                "rows have each two values together",
+                f"  ! the values of each column, up to {self.params.most:,} of each site, and for each two columns how "
+                "many rows have each two values together",
             ),
         }[self.params.method]
         return (
@@ -156,7 +156,8 @@ class CorrelateStep(Step[Correlate]):
 
         agreed: Agreed = present(work.state.get("agreed"), "schema")
         columns = self._chosen(work.state["coded"])
-        names, most = tuple(column.name for column in columns), self.params.most * len(columns)
+        names = tuple(column.name for column in columns)
+        most = self.params.most * len(columns) * len(work.job.sites)
         X = np.stack([column.values for column in columns], axis=1)
         params = correlation.CorrelationParams(self.params.method, most, missing="drop")
         async with totals(session, work, self.name) as sums:
