@@ -7,6 +7,7 @@ out; the SHA-256 of that is what the sites sign.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -40,6 +41,12 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             same order. Members and aggregator need none, for their rows are not joined.
         label: the label holder's column of outcomes, 0 or 1; among members the same column at every site, of any kind.
         columns: the columns that take part; empty means all but the ids and the label.
+        rename: what the job calls columns of this site: `{sex: gender}`. The job's names stand everywhere else. This
+            and the three keys below are for sites with the same columns.
+        recode: what values of a column are called: `{gender: {M: male, F: female}}`; other values stay as they are, and
+            `""` makes them missing. With numbers, `{died: {"yes": 1, "no": 0}}`, the column becomes numeric.
+        scale: what numbers of a column are multiplied by: `{height: 0.01}`.
+        units: the units of columns, after `scale`: `{height: m}`; others as the data set says.
     """
 
     role: Role
@@ -47,6 +54,10 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     id: str | tuple[str | tuple[str, ...], ...] = ()
     label: str = ""
     columns: tuple[str, ...] = ()
+    rename: dict[str, str] = {}
+    recode: dict[str, dict[str, str | float]] = {}
+    scale: dict[str, float] = {}
+    units: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         if isinstance(self.id, str):
@@ -59,6 +70,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             )
         if not self.data and self.role != "aggregator":
             raise InputError("lacks the key 'data'", cure="Add `data:`.")
+        _check_alike(self)
 
     @property
     def keys(self) -> tuple[tuple[str, ...], ...]:
@@ -75,6 +87,18 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def key_text(self) -> str:
         """The candidate keys for people."""
         return ", else ".join(" + ".join(key) for key in self.keys)
+
+
+def _check_alike(part: Part) -> None:
+    """Refuse names, codings and units that cannot be."""
+    if len(set(part.rename.values())) < len(part.rename) or set(part.rename) & set(part.ids):
+        raise InputError("rename gives two columns one name, or renames an id", cure="Correct `rename:`.")
+    for name, coding in part.recode.items():
+        if len({isinstance(new, str) for new in coding.values()}) != 1:
+            cure = "Give each value a text, or each a number."
+            raise InputError(f"recode of {name} mixes texts and numbers, or is empty", cure=cure)
+    if not all(math.isfinite(factor) and factor for factor in part.scale.values()):
+        raise InputError("scale holds a factor that is 0 or not finite", cure="Correct `scale:`.")
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -273,6 +297,9 @@ def _check_holders(job: Job) -> None:
     for name, part in job.sites.items():
         if part.label and part.role != "label-holder":
             raise InputError(f"site {name} holds features but names a label", site=name, cure="Remove `label:` there.")
+        if part.rename or part.recode or part.scale or part.units:
+            cure = "Rename and recode the data set itself."
+            raise InputError(f"the columns of site {name} need not be like others'", site=name, cure=cure)
 
 
 def _check_members(job: Job) -> None:

@@ -15,6 +15,7 @@ from atoll.node.border import PROTOCOL as BORDER
 from atoll.node.contract import PROTOCOL as CONTRACT
 from atoll.node.contract import Contract
 from atoll.node.departures import Departure
+from atoll.node.figures import curves
 from atoll.node.log import AUDIT, JobLog
 from atoll.node.policy import weak_of
 from atoll.node.steps import Work, build
@@ -176,6 +177,7 @@ def report_data(end: Ended) -> ReportData:
         history=_history(work),
         alignment=_alignment(work),
         answer=state.get("answer"),
+        survivals=tuple(curves(name, found) for name, found in state.get("survival", {}).items()),
         tables=tables(work),
         headline=headline(work),
         costs=_costs(end.session, end.seconds),

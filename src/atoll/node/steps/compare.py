@@ -25,7 +25,7 @@ from atoll.core.protocol import Card, Protocol
 from atoll.core.session import Session
 from atoll.data.columns import Column
 from atoll.data.schema import LARGEST, MOST_CATEGORIES, ColumnSchema, Mismatch, Schema, compare
-from atoll.node import departures
+from atoll.node import alike, departures
 from atoll.node.coding import OTHER, coded, merged
 from atoll.node.steps.base import SURVIVING, Step, Topology, Work, present
 from atoll.node.steps.totals import LEFT, enough, shared, still_enough, sum_protocol, totals
@@ -176,7 +176,7 @@ def _different(mismatches: Sequence[Mismatch]) -> InputError:
     more = f"\n  … and {len(mismatches) - SHOWN} more" if len(mismatches) > SHOWN else ""
     return InputError(
         f"the sites' columns differ:{''.join(lines)}{more}",
-        cure="Mend the data or name under `columns:` those that are alike; `atoll data compare` shows the same.",
+        cure="Say so in the job, mend the data, or name under `columns:` those that are alike.",
     )
 
 
@@ -206,6 +206,7 @@ class CompareStep(Step[Compare]):
             f"  {job.hub} learns also which member has which columns and categories",
             f"  With fewer than {self.params.minimum:,} rows the job ends there.",
             *(alone if bringing == 2 else ()),
+            *alike.says(job),
             *(self._says_of_departures(job) if self.topology in SURVIVING else ()),
         )
 
