@@ -10,17 +10,27 @@ from atoll.core.errors import InputError
 from atoll.core.protocol import Protocol
 from atoll.crypto.random import Rng
 from atoll.protocols.pairwise_keys import Seal
-from atoll.protocols.secure_sum import direct, dropouts, ring, star
+from atoll.protocols.secure_sum import aggregators as few
+from atoll.protocols.secure_sum import direct, dropouts, lattice, ring, star
 from atoll.protocols.secure_sum.sums import Sums
 
-Topology = Literal["star", "dropouts", "ring", "direct", "leader"]
+Topology = Literal["star", "dropouts", "ring", "direct", "leader", "lattice", "aggregators"]
 """How sites add: through a hub; through a hub, without those that drop out; along a ring; each with each; through a
-leader that is drawn anew for each sum."""
+leader that is drawn anew for each sum; encrypted, through a hub; through two or three of the sites."""
+
+THROUGH_HUB = ("star", "dropouts", "lattice")
+"""Where a site needs a link to the hub only."""
 
 
 def protocol_of(topology: Topology) -> Protocol:
     """Return what a step declares that adds over a topology."""
-    found = {"star": star.PROTOCOL, "dropouts": dropouts.PROTOCOL, "ring": ring.PROTOCOL}
+    found = {
+        "star": star.PROTOCOL,
+        "dropouts": dropouts.PROTOCOL,
+        "ring": ring.PROTOCOL,
+        "lattice": lattice.PROTOCOL,
+        "aggregators": few.PROTOCOL,
+    }
     return found.get(topology, direct.PROTOCOL)
 
 
@@ -35,6 +45,7 @@ async def join(
     seal: Seal | None = None,
     context: Sequence[str] = (),
     patience: float = 60.0,
+    aggregators: Sequence[str] = (),
 ) -> Sums:
     """Come to keys with the other sites, and return the sums of this one.
 
@@ -48,30 +59,37 @@ async def join(
         seal: How keys are signed where they travel through a hub; see `pairwise_keys`.
         context: What the job is; what all sites must agree on.
         patience: Seconds that a site has for a step, where sums go on without late ones.
+        aggregators: Two or three of the sites that add for all; the first two in the alphabet without it.
 
     Raises:
-        InputError: There is no such topology, or a channel that it needs.
+        InputError: There is no such topology, or a channel that it needs, or the aggregators cannot be.
         ProtocolError: As the topology's card says.
         IdentityError: A key is not signed by its site.
     """
     if topology not in get_args(Topology):
         raise InputError(f"there is no topology {topology!r}", cure=f"Choose one of {', '.join(get_args(Topology))}.")
-    through_hub, others = topology in ("star", "dropouts"), sorted(set(sites) - {site})
+    through_hub, others = topology in THROUGH_HUB, sorted(set(sites) - {site})
+    aggregators = aggregators or sorted(sites)[:2]
     needed = [hub] if through_hub and site != hub else others
+    if topology == "aggregators" and site not in aggregators:
+        needed = sorted(set(aggregators))
     if missing := sorted(set(needed) - set(channels)):
         raise InputError(
             f"{site} has no link to {', '.join(missing)}, which sums over {topology} need",
-            cure="Choose star or dropouts where sites are linked to the hub only.",
+            cure="Choose star, dropouts or lattice where sites are linked to the hub only.",
         )
     peers, members = {name: channels[name] for name in needed}, [name for name in sites if name != hub]
     if topology == "ring":
         return Sums(await ring.site(peers, rng=rng, patience=patience, context=context), rng)
+    if topology == "aggregators":
+        return Sums(await few.site(peers, sites, aggregators, rng=rng, context=context), rng)
     if not through_hub:
         return Sums(await direct.site(peers, rng=rng, leader=topology == "leader", context=context), rng)
     if topology == "dropouts":
         if site == hub:
             return Sums(await dropouts.hub(peers, patience=patience, context=context), rng)
         return Sums(await dropouts.member(peers[hub], members, rng=rng, seal=seal, context=context), rng)
+    through = lattice if topology == "lattice" else star
     if site == hub:
-        return Sums(await star.hub(peers, context=context), rng)
-    return Sums(await star.member(peers[hub], members, rng=rng, seal=seal, context=context), rng)
+        return Sums(await through.hub(peers, context=context), rng)
+    return Sums(await through.member(peers[hub], members, rng=rng, seal=seal, context=context), rng)
