@@ -118,8 +118,36 @@ def test_an_aggregator_without_data_gets_the_same_model(tmp_path: Path) -> None:
     assert model.sites == ("north", "south", "west")
 
 
-@pytest.mark.parametrize("topology", ["direct", "leader"])
-def test_without_a_centre_the_model_is_the_same_to_the_last_bit(branches: Branches, topology: str) -> None:
+def test_an_encrypting_aggregator_without_data(tmp_path: Path) -> None:
+    job = document(steps=[{"step": "compare", "topology": "lattice"}, {"step": "describe", "extremes": True}])
+    job["sites"] = {"centre": {"role": "aggregator"}, **job["sites"]}
+    job["sites"]["north"]["role"] = "member"
+    run = atoll.simulate(frames(), job, out=tmp_path)
+    statistics = {store.path("statistics.json").read_bytes() for store in run.stores.values()}
+    assert len(statistics) == 1
+    _check_statistics(json.loads(statistics.pop()))
+
+
+@pytest.mark.parametrize("who", [["west"], ["west", "west"], ["west", "east"]])
+def test_aggregators_are_two_or_three_of_the_sites(who: list[str]) -> None:
+    steps = [{"step": "compare", "topology": "aggregators", "aggregators": who}, {"step": "describe"}]
+    with pytest.raises(InputError, match="two or three of the sites"):
+        check(Job.of(document(steps=steps)))
+
+
+def test_sites_are_linked_to_those_that_add_for_them() -> None:
+    steps = [{"step": "compare", "topology": "aggregators", "aggregators": ["south", "west"]}, {"step": "describe"}]
+    job = Job.of(document(steps=steps))
+    assert [job.peers(site) for site in SPLITS] == [("south", "west"), ("north", "west"), ("north", "south")]
+    job = document(steps=[{**steps[0], "aggregators": ["north", "south"]}, {"step": "describe"}])
+    assert Job.of(job).peers("west") == ("north", "south")
+    job["sites"]["west2"] = job["sites"]["west"]
+    assert Job.of(job).peers("west") == ("north", "south")
+    assert Job.of(job).peers("south") == ("north", "west", "west2")
+
+
+@pytest.mark.parametrize("topology", ["direct", "leader", "lattice", "aggregators"])
+def test_over_every_topology_the_model_is_the_same_to_the_last_bit(branches: Branches, topology: str) -> None:
     step = {"step": "fit", "model": {"kind": "logistic"}, "columns": ["amount", "housing"]}
     star, other = document(step), document(step, name="meshed")
     other["steps"][0]["topology"] = topology
@@ -131,7 +159,7 @@ def test_without_a_centre_the_model_is_the_same_to_the_last_bit(branches: Branch
     assert len({msgspec.json.encode(replace(model, job="")) for model in models}) == 1
     audit = ended["west"].path("audit.jsonl").read_text()
     assert {line["peer"] for line in map(json.loads, audit.splitlines()) if line["step"] == "fit"} >= (
-        {"north", "south"} if topology == "direct" else set()
+        {"north", "south"} if topology in ("direct", "aggregators") else set()
     )
     assert "sum over all sites" in ended["west"].path("report.html").read_text()
 

@@ -181,9 +181,17 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         """How the sites of a horizontal job add; see step `compare`."""
         return next((step.topology for step in self.steps if isinstance(step, Compare)), "star")
 
+    @property
+    def aggregators(self) -> tuple[str, ...]:
+        """The sites that add under `topology: aggregators`; see step `compare`."""
+        named = next((step.aggregators for step in self.steps if isinstance(step, Compare)), ())
+        return named or tuple(sorted(self.sites)[:2])
+
     def peers(self, site: str) -> tuple[str, ...]:
         """The sites that `site` is linked to: all of them for the hub, the hub for the others of a star."""
-        if self.topology != "star":
+        if self.topology == "aggregators" and site not in (self.hub, *self.aggregators):
+            return tuple(sorted({self.hub, *self.aggregators}))
+        if self.topology not in ("star", "lattice"):
             return tuple(sorted(name for name in self.sites if name != site))
         return self.partners if site == self.hub else (self.hub,)
 
@@ -254,11 +262,18 @@ def _check_members(job: Job) -> None:
             "one site alone brings data, and a sum of one site shows its own figures",
             cure="Add a second `role: member`, or let the aggregator bring data, too.",
         )
-    if job.topology != "star" and len(bringing) < len(job.sites):
+    if job.topology not in ("star", "lattice") and len(bringing) < len(job.sites):
         raise InputError(
             f"site {job.hub} brings no data, and nobody is in the middle where sites add directly",
             site=job.hub,
-            cure="Take `topology: star`, or leave the site out.",
+            cure="Take `topology: star` or `topology: lattice`, or leave the site out.",
+        )
+    if job.topology == "aggregators" and not (
+        2 <= len(set(job.aggregators)) == len(job.aggregators) <= 3 and set(job.aggregators) <= set(job.sites)
+    ):
+        raise InputError(
+            f"aggregators must be two or three of the sites, and the job names {', '.join(job.aggregators)}",
+            cure=f"Choose among {', '.join(sorted(job.sites))} under `aggregators:` in step compare.",
         )
     labels = {name: part.label for name, part in bringing.items()}
     if len(set(labels.values())) > 1:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from atoll.privacy.accountant import Loss
     from atoll.protocols.pairwise_keys import Seal
 
-Topology = Literal["star", "direct", "leader"]
+Topology = Literal["star", "direct", "leader", "lattice", "aggregators"]
 """How sites add whose rows must stay the same from one total to the next; see `atoll.protocols.secure_sum.topology`."""
 
 P = TypeVar("P", bound=msgspec.Struct)

@@ -43,11 +43,15 @@ class Compare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
             together with the next rarest ones, as `(other)`.
         topology: who adds: `star`, where the aggregator adds masked numbers; `direct`, where all sites add with each
             other and nobody is in the middle; or `leader`, where a site that is drawn anew for each sum adds masked
-            numbers. In the latter two every site is linked to every other.
+            numbers. In the latter two every site is linked to every other. In `lattice` the aggregator adds encrypted
+            numbers under a key that nobody holds; in `aggregators` two or three of the sites add shares, and every site
+            is linked to these.
+        aggregators: with `topology: aggregators` the two or three sites that add; the first two by name if left out.
     """
 
     minimum: Annotated[int, msgspec.Meta(ge=1)] = 10
     topology: Topology = "star"
+    aggregators: tuple[str, ...] = ()
 
 
 class Agreed(msgspec.Struct, frozen=True):

@@ -93,7 +93,7 @@ async def totals(session: Session, work: Work, step: str) -> AsyncIterator[Total
 
 async def _join(session: Session, work: Work) -> Sums:
     """Come to keys with the other sites."""
-    from atoll.protocols.secure_sum import star, topology
+    from atoll.protocols.secure_sum import lattice, star, topology
     from atoll.protocols.secure_sum.sums import Sums
 
     job, rng = work.job, work.rng.spawn()
@@ -109,7 +109,13 @@ async def _join(session: Session, work: Work) -> Sums:
             rng=rng,
             seal=work.seal,
             context=context,
+            aggregators=job.aggregators,
         )
+    if job.topology == "lattice":
+        if work.labels:
+            return Sums(await lattice.hub(peers, adds=False, context=context), rng)
+        hub, members = peers[job.hub], job.partners
+        return Sums(await lattice.member(hub, members, rng=rng, seal=work.seal, adds=False, context=context), rng)
     if work.labels:
         return Sums(await star.hub(peers, adds=False, checked=True, context=context), rng)
     hub, members = peers[job.hub], job.partners

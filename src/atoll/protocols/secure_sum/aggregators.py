@@ -299,7 +299,7 @@ PROTOCOL = Protocol(
         "can read, as links with mutual TLS are.",
         inputs="Each site a vector of n numbers of 16, 32 or 192 bits; n and what it is are the same at all. A sum "
         "that exceeds the width wraps around: callers leave room for all sites.",
-        reveals={"site": ("The sum over the sites that are left, what it is, and n.", "Which sites are in it.")},
+        reveals={"site": ("The sum over all sites that are left, what it is, and n.", "Which sites are in it.")},
         cost="For each sum and site n · bits / 8 bytes to one aggregator and about 200 to the others, and n · bits / 8 "
         "back; between any two aggregators n · bits / 8 each way. No set-up.",
         fails="A site that is gone or late is left out from then on, where fewer than all are enough; shares of one "

@@ -45,6 +45,7 @@ async def join(
     seal: Seal | None = None,
     context: Sequence[str] = (),
     patience: float = 60.0,
+    least: int = 0,
     aggregators: Sequence[str] = (),
 ) -> Sums:
     """Come to keys with the other sites, and return the sums of this one.
@@ -59,6 +60,7 @@ async def join(
         seal: How keys are signed where they travel through a hub; see `pairwise_keys`.
         context: What the job is; what all sites must agree on.
         patience: Seconds that a site has for a step, where sums go on without late ones.
+        least: Fewest sites in such a sum; without it more than a half over dropouts and ring, and all elsewhere.
         aggregators: Two or three of the sites that add for all; the first two in the alphabet without it.
 
     Raises:
@@ -80,16 +82,24 @@ async def join(
         )
     peers, members = {name: channels[name] for name in needed}, [name for name in sites if name != hub]
     if topology == "ring":
-        return Sums(await ring.site(peers, rng=rng, patience=patience, context=context), rng)
+        return Sums(await ring.site(peers, rng=rng, least=least, patience=patience, context=context), rng)
     if topology == "aggregators":
-        return Sums(await few.site(peers, sites, aggregators, rng=rng, context=context), rng)
+        return Sums(
+            await few.site(peers, sites, aggregators, rng=rng, least=least, patience=patience, context=context), rng
+        )
     if not through_hub:
         return Sums(await direct.site(peers, rng=rng, leader=topology == "leader", context=context), rng)
-    if topology == "dropouts":
+    fewest = max(least - 1, 0)  # of members, the hub apart
+    if topology == "star":
         if site == hub:
-            return Sums(await dropouts.hub(peers, patience=patience, context=context), rng)
-        return Sums(await dropouts.member(peers[hub], members, rng=rng, seal=seal, context=context), rng)
-    through = lattice if topology == "lattice" else star
+            return Sums(await star.hub(peers, context=context), rng)
+        return Sums(await star.member(peers[hub], members, rng=rng, seal=seal, context=context), rng)
+    if topology == "lattice":
+        if site == hub:
+            return Sums(await lattice.hub(peers, least=fewest, patience=patience, context=context), rng)
+        encrypted = lattice.member(peers[hub], members, rng=rng, seal=seal, least=fewest, context=context)
+        return Sums(await encrypted, rng)
     if site == hub:
-        return Sums(await through.hub(peers, context=context), rng)
-    return Sums(await through.member(peers[hub], members, rng=rng, seal=seal, context=context), rng)
+        return Sums(await dropouts.hub(peers, least=fewest, patience=patience, context=context), rng)
+    masked = dropouts.member(peers[hub], members, rng=rng, seal=seal, least=fewest, context=context)
+    return Sums(await masked, rng)
