@@ -1,4 +1,4 @@
-"""Sums that two or three of the sites add: the same bits as a star, shares that show nothing, and sites that drop out."""
+"""Sums that two or three of the sites add: the bits of a star, shares that show nothing, and sites that drop out."""
 
 import asyncio
 import math
