@@ -69,7 +69,7 @@ def ran(folder: Path) -> dict[str, Any]:
 def test_four_sites_over_tls_of_which_one_dies(tmp_path: Path) -> None:
     sites(tmp_path)
     got = ran(tmp_path)
-    for way in ("star", "ring", "direct"):
+    for way in ("star", "ring", "direct", "lattice 0", "lattice 3", "aggregators 0"):
         assert len({json.dumps(got[name][way]) for name in NAMES}) == 1
         assert got["hub"][way] == got["hub"]["star"]
     totals = np.array(got["hub"]["star"])

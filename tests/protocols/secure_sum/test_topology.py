@@ -8,7 +8,7 @@ import pytest
 from atoll.core.errors import InputError
 from atoll.protocols.secure_sum.topology import Topology, join, protocol_of
 from atoll.testing import seeded_rng
-from tests.protocols.secure_sum.meshes import Mesh
+from tests.protocols.secure_sum.meshes import Life, Mesh
 
 SITES = ("b", "c", "d", "e")
 
@@ -26,6 +26,22 @@ def test_every_site_joins_in_the_same_way(topology: Topology) -> None:
 
     ends = mesh.run({name: site(name) for name in SITES})
     assert set(map(str, ends.values())) == {str(([0.4, float(sum(map(ord, SITES)))], SITES))}
+
+
+@pytest.mark.parametrize("topology", ["dropouts", "ring", "lattice", "aggregators"])
+def test_fewer_sites_may_be_enough(topology: Topology) -> None:
+    mesh = Mesh(SITES, protocol_of(topology).kinds, lives={"e": Life(silent=False, number=6, kind="")})
+
+    async def site(name: str) -> Any:
+        rng, options = seeded_rng(ord(name)), {"site": name, "sites": SITES, "hub": "c", "aggregators": ("b", "c")}
+        sums = await join(topology, mesh.peers[name], **options, rng=rng, least=3, patience=0.5)
+        for _ in range(4):
+            total = await sums.total(np.array([float(ord(name))]), what="numbers")
+        await sums.finish()
+        return total.tolist(), sums.sites
+
+    ends = mesh.run({name: site(name) for name in SITES})
+    assert {str(ends[name]) for name in "bcd"} == {str(([float(sum(map(ord, "bcd")))], tuple("bcd")))}
 
 
 @pytest.mark.parametrize(("topology", "words"), [("tree", "no topology 'tree'"), ("ring", "no link to d, e")])
