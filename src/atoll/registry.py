@@ -50,6 +50,7 @@ PROTOCOL_MODULES = (
     "atoll.protocols.secure_sum.aggregators",
     "atoll.protocols.secure_sum.direct",
     "atoll.protocols.secure_sum.dropouts",
+    "atoll.protocols.secure_sum.gossip",
     "atoll.protocols.secure_sum.lattice",
     "atoll.protocols.secure_sum.ring",
     "atoll.protocols.secure_sum.star",
