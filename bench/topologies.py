@@ -41,15 +41,16 @@ def run(size: str, report: Report) -> None:
         report.row(
             f"{len(NAMES)} sites × {n:,} parameters, {way}", found[way]["seconds"], bytes=int(found[way]["bytes"]),
             peak_mb=found["peak_mb"],
-            note=f"median of {ROUNDS} rounds, TLS, 32 bits; bytes out of one site; processor {found[way]['cpu']:.2f} s"
-            + (f"; out of another site {found[way]['member bytes'] / 1e6:.1f} MB" if way in WAYS[5:] else ""),
+            note=f"median of {ROUNDS} rounds, TLS, 32 bits; bytes in and out of one site; "
+            f"processor {found[way]['cpu']:.2f} s"
+            + (f"; in and out of another {found[way]['member bytes'] / 1e6:.1f} MB" if way in WAYS[5:] else ""),
         )  # fmt: skip
     found = measured(n, TEN, FURTHER)
     for way in FURTHER:
         report.row(
             f"{len(TEN)} sites × {n:,} parameters, {way}", found[way]["seconds"], bytes=int(found[way]["bytes"]),
             peak_mb=found["peak_mb"],
-            note=f"median of {ROUNDS} rounds, TLS, 32 bits; bytes out of the hub; out of another site "
+            note=f"median of {ROUNDS} rounds, TLS, 32 bits; bytes in and out of the hub; in and out of another "
             f"{found[way]['member bytes'] / 1e6:.1f} MB; processor {found[way]['cpu']:.2f} s",
         )  # fmt: skip
     encrypted(report, n)

@@ -244,3 +244,29 @@ def test_a_mutant_without_a_flood_shows_the_noise_behind_a_sum() -> None:
 
     assert spread(calm) < 32 + 3  # nothing but rounding
     assert spread(NARROW) > 32 + 3.5
+
+
+def test_a_mutant_that_opens_one_ciphertext_twice_shows_floods_modulo_the_weights() -> None:
+    """Weights 3 and 8/3 of point 1, with points 2 and 3, and 2 and 4: 8·f − 9·f′ is known, and so is f modulo 9."""
+    q, n = prod(WIDE.chain.primes), 50
+    lattice = Lattice("L192", Chain(WIDE.chain.N, WIDE.chain.primes, WIDE.primes), 192, WIDE.flood, 1)
+    (share, *_), public = setting(lattice, 1)
+    c1 = ls.widened(ls.encrypted(public, np.zeros((n, 12), np.uint16), seeded_rng(2))[0])
+
+    def part(key: np.ndarray, points: tuple[int, ...]) -> list[int]:
+        """What a part of an opening is over t, modulo q and near zero."""
+        h = ls.partial(lattice, ls.weighted(lattice, key, 1, points), c1, n, seeded_rng(points[2]))
+        return [x * pow(lattice.t, -1, q) % q for x in whole(lattice, h)]
+
+    ours, other = (1, 2, 3), (1, 2, 4)
+    for first, second, flood in zip(part(share, ours), part(share, other), part(0 * share, ours), strict=True):
+        known, f = ((x if x < q // 2 else x - q) for x in ((8 * first - 9 * second) % q, flood))
+        assert abs(known) < 17 << WIDE.flood
+        assert (known - 8 * f) % 9 == 0
+
+
+def whole(lattice: Lattice, h: np.ndarray) -> list[int]:
+    """Residues modulo all primes as integers modulo q."""
+    q = prod(lattice.chain.primes)
+    weights = [q // p * pow(q // p, -1, p) for p in lattice.chain.primes]
+    return [sum(int(v) * w for v, w in zip(row, weights, strict=True)) % q for row in ls.widened(h).T]

@@ -265,7 +265,7 @@ _ALL = (
         _NOT_NEEDED,
         ("Sites may deviate from the protocol; a wrong aggregate ends the job instead of passing.",),
         ("secure-fl", "mpc"),
-        missing="the proofs that aggregates are right",
+        missing="a check of what sites add, and of the columns that an aggregator says are alike",
     ),
 )
 

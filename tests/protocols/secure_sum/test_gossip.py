@@ -125,10 +125,10 @@ def test_rounds_grow_with_the_logarithm_of_the_error_only(sites: int) -> None:
 
 @pytest.mark.parametrize("sites", [6, 7, 9, 11])
 def test_no_site_can_solve_for_the_numbers_of_another(sites: int) -> None:
-    """All means that a site sees, over ten rounds, as rows over the sites' own numbers: no unit vector is among them."""
+    """All means that a site sees, over ten rounds, as rows over the sites' numbers: no unit vector is among them."""
     names = NAMES[:sites]
     for draw in range(20):
-        held = {name: row for name, row in zip(names, np.eye(sites), strict=True)}
+        held = dict(zip(names, np.eye(sites), strict=True))
         views: dict[str, list[np.ndarray]] = {name: [held[name]] for name in names}
         for number in range(10):
             for group in groups(draw.to_bytes(16, "little"), number, names):

@@ -26,7 +26,7 @@ from atoll.data.columns import Column
 from atoll.data.schema import LARGEST, MOST_CATEGORIES, ColumnSchema, Mismatch, Schema, compare
 from atoll.node.coding import OTHER, coded, merged
 from atoll.node.steps.base import Step, Topology, Work, present
-from atoll.node.steps.totals import enough, shared, sum_protocol, totals
+from atoll.node.steps.totals import assumed, enough, shared, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
@@ -186,6 +186,7 @@ class CompareStep(Step[Compare]):
             f"  how many rows each category has; below {self.params.minimum:,} it is put together with others",
             f"  {job.hub} learns also which member has which columns and categories",
             f"  With fewer than {self.params.minimum:,} rows the job ends there.",
+            f"  No site's own numbers show {assumed(self.topology, job.aggregators)}.",
             *(alone if bringing == 2 else ()),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -129,6 +129,13 @@ def sum_protocol(topology: Topology) -> Protocol:
     from atoll.protocols.secure_sum.topology import protocol_of
 
     return protocol_of(topology)
+
+
+def assumed(topology: Topology, aggregators: Sequence[str]) -> str:
+    """Say whom people trust not to work together, who add over a topology."""
+    from atoll.protocols.secure_sum.topology import ASSUMED
+
+    return ASSUMED[topology].replace("the sites that add", " and ".join(aggregators))
 
 
 def shared(job: Job) -> str:

@@ -10,7 +10,7 @@ for each sum, in pieces:
                                                            (8) Σ_U c₀ + Σ h_i = Σ_U x_i + t·noise modulo q
 
 When somebody fails between (6) and (7), others take its place.  They open another ciphertext of the same sum, with
-encryptions of zero added: two openings of one ciphertext would show the shares of the key behind them.
+encryptions of zero added: openings of one ciphertext add up, and show more of the noise behind it than one.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ CARD = Card(
     },
     cost="Once for each width of numbers, for m members: 61 kB up and 61 (m - 1) kB down for 16 and 32 bits, 590 "
     "for 192; as much again times m - 1 each way where t of m open. For each sum 27 bytes up a number of 16 or 32 "
-    "bits, and 99 of 192, with at least 61 and 590 kB; down 28 and 91, with at least 82 and 786 kB. Two round trips.",
+    "bits, and 90 of 192, with at least 61 and 590 kB; down 28 and 84, with at least 82 and 786 kB. Two round trips.",
     fails="ProtocolError when sites differ in job, members, options, or in what they add, a message has another size, "
     "tags or shares do not fit, or fewer than t members are left; IdentityError on a key that is not signed by its "
     "member. With t of m members one that fails or is late is left out from then on; one that fails while a key is "

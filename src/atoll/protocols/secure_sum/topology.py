@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from atoll.core.channel import Channel
@@ -20,6 +21,20 @@ leader that is drawn anew for each sum; encrypted, through a hub; through two or
 
 THROUGH_HUB = ("star", "dropouts", "lattice")
 """Where a site needs a link to the hub only."""
+
+
+ASSUMED: Mapping[Topology, str] = MappingProxyType(
+    {
+        "star": "unless all other sites and the aggregator put together what they see",
+        "dropouts": "unless the aggregator and more than half of the other sites put together what they see",
+        "ring": "unless all other sites put together what they see",
+        "direct": "unless all other sites put together what they see",
+        "leader": "unless all other sites put together what they see",
+        "lattice": "unless all other sites and the aggregator put together what they see",
+        "aggregators": "unless the sites that add put together what they see",
+    }
+)
+"""When the numbers of a single site show, where all sites are needed but over `dropouts`."""
 
 
 def protocol_of(topology: Topology) -> Protocol:
