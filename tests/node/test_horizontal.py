@@ -23,6 +23,7 @@ from atoll.learn.horizontal.trees.forest import boost
 from atoll.learn.horizontal.trees.params import BoostParams
 from atoll.node.job import Job, check
 from atoll.node.kept import load_model
+from atoll.node.steps import build
 from atoll.node.steps.describe import Statistics
 from atoll.node.steps.split import TEST, Split, draw
 from atoll.testing import seeded_rng
@@ -133,6 +134,19 @@ def test_aggregators_are_two_or_three_of_the_sites(who: list[str]) -> None:
     steps = [{"step": "compare", "topology": "aggregators", "aggregators": who}, {"step": "describe"}]
     with pytest.raises(InputError, match="two or three of the sites"):
         check(Job.of(document(steps=steps)))
+
+
+@pytest.mark.parametrize(
+    ("topology", "words"),
+    [
+        ("star", "show unless all other sites and the aggregator put together"),
+        ("aggregators", "show unless south and west put together"),
+    ],
+)
+def test_people_read_whom_they_trust_not_to_work_together(topology: str, words: str) -> None:
+    compare = {"step": "compare", "topology": topology, "aggregators": ["south", "west"]}
+    job = Job.of(document(steps=[compare, {"step": "describe"}]))
+    assert any(words in line for line in build(job)[0].says(job))
 
 
 def test_sites_are_linked_to_those_that_add_for_them() -> None:

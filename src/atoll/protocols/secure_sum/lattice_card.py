@@ -15,8 +15,9 @@ CARD = Card(
     "alone that asks to open anything else than the sum of the vectors that it counts goes unnoticed with probability "
     "2^-120; the same for a changed sum, where the hub has no numbers of its own. A hub that members help is held to "
     "follow the protocol.",
-    inputs="Each site a vector of n numbers of 16, 32 or 192 bits, up to 32 members; n and what it is are the same at "
-    "all. hub: a vector as well, or none. A sum that exceeds the width wraps around: callers leave room for all sites.",
+    inputs="Each site a vector of n numbers of 16, 32 or 192 bits, of up to 33 MB, and up to 32 members; n and what it "
+    "is are the same at all. hub: a vector as well, or none. A sum that exceeds the width wraps around: callers leave "
+    "room for all sites.",
     reveals={
         "hub": (
             "The sum over all sites that are counted, what it is, and n.",
