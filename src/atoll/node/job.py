@@ -24,6 +24,10 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Role = Literal["label-holder", "feature-holder", "asker", "data-holder", "aggregator", "member"]
 HUBS: Mapping[str, str] = {"label-holder": "feature-holder", "asker": "data-holder", "aggregator": "member"}
 """Who is in the middle of a job's star, and what the others then are."""
+CHECKED = ("star", "lattice")
+"""How an aggregator without data adds so that the others notice a changed sum."""
+CHECKED_PROTOCOLS = frozenset({"schema-comparison", "sum-star", "sum-lattice"})
+"""Protocols of which the others notice what an aggregator without data makes of them."""
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 
 
@@ -212,7 +216,8 @@ def check(job: Job, now: datetime | None = None) -> None:
         now: the moment; the present if left out.
 
     Raises:
-        ContractError: it has no purpose, has expired, or names an unknown or unavailable profile.
+        ContractError: it has no purpose, has expired, or names an unknown or unavailable profile, or one that it
+            does not keep.
         InputError: its sites or steps do not fit together.
     """
     from atoll.node.steps import build, check_order
@@ -236,6 +241,7 @@ def check(job: Job, now: datetime | None = None) -> None:
             )
     _check_roles(job)
     _check_noise(job)
+    _check_aggregate(job)
     if job.horizontal:
         _check_members(job)
     else:
@@ -303,6 +309,27 @@ def _check_noise(job: Job) -> None:
                     step=step.name,
                     cure="Ask with `privacy:` in `step: ask`, or choose another profile.",
                 )
+
+
+def _check_aggregate(job: Job) -> None:
+    """Refuse under the profile `malicious-aggregate` sums that nobody checks."""
+    if job.profile != "malicious-aggregate":
+        return
+    from atoll.node.steps import build
+
+    if not job.horizontal or job.sites[job.hub].data or job.topology not in CHECKED:
+        raise ContractError(
+            f"the profile {job.profile!r} is for sites with the same columns whose aggregator brings no data and adds "
+            f"over {' or '.join(CHECKED)}: its sums can be checked",
+            cure="Let an aggregator without data add, or choose the profile 'secure'.",
+        )
+    for step in build(job):
+        if others := [protocol.name for protocol in step.uses() if protocol.name not in CHECKED_PROTOCOLS]:
+            raise ContractError(
+                f"step {step.name} uses {', '.join(others)}, whose results nobody checks",
+                step=step.name,
+                cure="Leave the step out, or choose the profile 'secure'.",
+            )
 
 
 def _check_roles(job: Job) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from atoll.core.channel import Channel, Gate
 from atoll.crypto.random import Rng
 from atoll.protocols.pairwise_keys import Seal
-from atoll.protocols.secure_sum import aggregators, direct, dropouts, lattice, ring, star
+from atoll.protocols.secure_sum import aggregators, direct, dropouts, gossip, lattice, ring, star
 from atoll.protocols.secure_sum.noisy import NoisyTotals
 from atoll.protocols.secure_sum.star import Masked
 from atoll.protocols.secure_sum.sums import Sums
@@ -21,7 +21,9 @@ from atoll.transport.site import load_site
 
 NAMES = ("hub", "b", "c", "d")
 MEMBERS = NAMES[1:]
-KINDS = frozenset().union(*(module.PROTOCOL.kinds for module in (star, dropouts, ring, direct, lattice, aggregators)))
+KINDS = frozenset().union(
+    *(module.PROTOCOL.kinds for module in (star, dropouts, ring, direct, lattice, aggregators, gossip))
+)
 
 
 class Dying(Channel):
@@ -63,6 +65,9 @@ async def topologies(site, channels):
         # Not the total itself: d prints before the others end, and a pipe holds 64 kB until somebody reads it.
         found[f"{name} {least}"] = (await sums.total(moments(site), what="moments")).tolist() == found["star"]
         await sums.finish()
+    own = {peer: channel.sub("gossip") for peer, channel in channels.items()}
+    mixed = await gossip.mix(own, moments(site), rounds=2, what="moments", rng=rng)
+    found["gossip"] = bool(np.allclose(mixed.values, np.array(found["star"]) / len(NAMES), rtol=1e-12))
     return found
 
 

@@ -10,6 +10,7 @@ Then the sites add up their rows and the rows of every category; rare categories
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,7 @@ from atoll.node.steps.totals import assumed, enough, shared, sum_protocol, total
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
+    from atoll.protocols.secure_sum.totals import Totals
 
 AGREED = "schema.json"
 SHOWN = 8
@@ -234,11 +236,15 @@ class CompareStep(Step[Compare]):
         rows = work.table.rows if work.table else 0
         minimum, label = self.params.minimum, work.job.label
         async with totals(session, work, self.name) as sums:
+            if work.job.profile == "malicious-aggregate":
+                await _same_columns(sums, work, common)
             total = int((await sums.total(np.array([float(rows)]), what="rows"))[0])
             enough(total, minimum, "rows")
             mine = [_counts(work, column) for column in common.columns]
             flat = np.concatenate([np.zeros(0), *mine])
             found = (await sums.total(flat, what="rows of each category")).astype(np.int64)
+            if work.job.profile == "malicious-aggregate" and not found.all():
+                raise ProtocolError(f"{work.job.hub} names a category that no site has")
         columns, counts, lost = [], [], {}
         for column, part in zip(
             common.columns, np.split(found, np.cumsum([len(one) for one in mine])[:-1]), strict=True
@@ -258,6 +264,21 @@ class CompareStep(Step[Compare]):
         work.state["agreed"] = agreed
         work.report["rows"] = {"all sites": agreed.rows}
         work.state["coded"] = coded(work.table.columns if work.table else None, agreed.columns)
+
+
+async def _same_columns(sums: Totals, work: Work, common: Schema) -> None:
+    """Make sure that the aggregator has told all members the same, by a sum that it cannot change: of their hashes.
+
+    Raises:
+        ProtocolError: it has not.
+    """
+    digest = np.frombuffer(hashlib.sha256(_array(common).tobytes()).digest(), np.uint32).astype(np.float64)
+    found = await sums.total(digest, what="hash of the columns")
+    if work.mine.data and not np.array_equal(found, len(sums.sites) * digest):
+        raise ProtocolError(
+            f"{work.job.hub} told other sites other columns or categories than this one",
+            cure="The aggregator mixes columns up, or a site tells a wrong hash; do not go on with it.",
+        )
 
 
 def _schema(work: Work) -> Schema | None:
