@@ -306,7 +306,8 @@ class Hub:
     ) -> Words | None:
         self.number += 1
         peers, attendance, when = self.attendance.peers, self.attendance, f"in sum {self.number}"
-        asks = await attendance.collect(attendance.reachable, lambda name: peers[name].recv(Ask), when)
+        before = attendance.reachable
+        asks = await attendance.collect(before, lambda name: peers[name].recv(Ask), when)
         question = self._agreed(asks, own)
         if question is None:
             return None
@@ -317,7 +318,7 @@ class Hub:
         roster = self.rosters[lattice.name]
         found = await attendance.collect(roster, lambda name: self._ciphertext(name, lattice, count), when)  # (5)
         self.alive = tuple(sorted(found))
-        for name in asks.keys() - found.keys():
+        for name in set(before) - found.keys():
             await attendance.farewell(name, Turn(list(self.alive), [], []))
         encrypted = await offload(Encrypted.nothing(lattice, count).plus, list(found.values()))
         found.clear()
