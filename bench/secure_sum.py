@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from atoll.core.channel import Channel, Gate
-from atoll.crypto import fixed_point, secret_shares, sum_tags, word_ring
+from atoll.crypto import fixed_point, homomorphic, lattice_sum, prime_transform, secret_shares, sum_tags, word_ring
 from atoll.crypto.random import Rng
 from atoll.node.process import settle
 from atoll.protocols.pairwise_keys import Seal
@@ -38,9 +38,15 @@ WAYS: Mapping[str, Topology] = {
     "ring": "ring",
     "direct": "direct",
     "leader": "leader",
+    "lattice": "lattice",
+    "lattice with 3 of 4": "lattice",
+    "aggregators": "aggregators",
     "small sums": "star",
 }
 """What is timed, and over which topology."""
+
+LEAST = {"lattice with 3 of 4": 4}
+"""Fewest sites in a sum where it is not all of them, the hub among them."""
 
 TIMED = ("star", "star of 16 bits", "star with drop-outs")
 KINDS = frozenset().union(*(protocol_of(topology).kinds for topology in WAYS.values()))
@@ -80,6 +86,7 @@ def measured(n: int, names: tuple[str, ...], ways: tuple[str, ...]) -> dict[str,
     for way in ways:
         if len({value[way]["digest"] for value in values.values()}) != 1:
             raise RuntimeError(f"{way}: sites have different results")
+        hub[way]["member bytes"] = values[names[-1]][way]["bytes"]
         hub[way]["cpu"] = sum(value[way]["cpu"] for value in values.values())
     return {**hub, "peak_mb": max(process.peak_mb for process in done.values())}
 
@@ -97,7 +104,7 @@ def make_mesh(folder: Path, names: tuple[str, ...]) -> None:
 async def site(name: str, folder: str, n: int, names: list[str], ways: list[str]) -> dict[str, Any]:
     """One site: all ways, one after the other."""
     here, hub, sent = load_site(Path(folder) / name), names[0], []
-    for module in (fixed_point, secret_shares, sum_tags, word_ring):
+    for module in (fixed_point, homomorphic, lattice_sum, prime_transform, secret_shares, sum_tags, word_ring):
         module.warm()
     settle()
     mesh = not {WAYS[way] for way in ways} <= {"star", "dropouts"}
@@ -111,7 +118,9 @@ async def site(name: str, folder: str, n: int, names: list[str], ways: list[str]
         for way in ways:
             own = {peer: channel.sub(way) for peer, channel in channels.items()}
             seal = Seal.of(here.key, here.trusted())
-            sums = await join(WAYS[way], own, site=name, sites=names, hub=hub, rng=Rng.system(), seal=seal)
+            sums = await join(
+                WAYS[way], own, site=name, sites=names, hub=hub, rng=Rng.system(), seal=seal, least=LEAST.get(way, 0)
+            )
             work = small(sums) if way == "small sums" else large(sums, n, 16 if "16" in way else 32)
             sent.clear()
             measured[way] = await work

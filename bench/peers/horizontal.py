@@ -1,4 +1,4 @@
-"""What averaging rounds take in Flower and NVFlare, each in an environment of its own."""
+"""What averaging rounds take in Flower and NVFlare, and sums in TenSEAL, each in an environment of its own."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,19 @@ from bench.harness import BenchError, PeerUnavailable, peer_environment
 
 HERE = Path(__file__).parent
 ROUNDS = 4
+
+
+def ckks(sites: int, parameters: int) -> dict[str, float] | None:
+    """Return what a sum under CKKS takes through TenSEAL, see `horizontal_ckks`; None where it cannot be installed."""
+    try:
+        environment = peer_environment("tenseal", ["tenseal==0.3.18", "numpy"])
+        found: dict[str, float] = environment.run(
+            HERE / "horizontal_ckks.py", str(sites), str(parameters), timeout=400
+        ).value
+        return found
+    except (PeerUnavailable, BenchError) as error:
+        print(f"  TenSEAL did not run: {str(error)[:300]}", file=sys.stderr)
+        return None
 
 
 def rounds(sites: int, parameters: int) -> dict[str, float]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from atoll.crypto.homomorphic import ELEMENTS, MATRICES, SLOTS
+from atoll.crypto.lattice_sum import NARROW, WIDE
 from atoll.crypto.prime_transform import forward, inverse, reduced, split, tables
 
 PRIMES = {
@@ -37,7 +38,9 @@ def test_products_are_those_of_the_schoolbook(N: int, p: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("N", "p"), [(4096, p) for p in ELEMENTS.primes + SLOTS] + [(8192, p) for p in MATRICES.primes]
+    ("N", "p"),
+    [(4096, p) for p in ELEMENTS.primes + SLOTS]
+    + [(chain.N, p) for chain in (MATRICES, NARROW.chain, WIDE.chain) for p in chain.primes],
 )
 def test_every_prime_in_use_there_and_back_at_its_largest(N: int, p: int) -> None:
     x = np.full((2, N), float(p // 2))
@@ -50,8 +53,8 @@ def test_every_prime_in_use_there_and_back_at_its_largest(N: int, p: int) -> Non
     assert np.abs(a).max() <= p / 2 * (1 + 2.0**-20)
 
 
-def test_the_largest_prime_and_degree_stay_exact() -> None:
-    N, p = 8192, 33538049
+@pytest.mark.parametrize(("N", "p"), [(8192, 33538049), (16384, 33292289)])
+def test_the_largest_prime_and_degree_stay_exact(N: int, p: int) -> None:
     t = tables(N, p)
     x = np.full((1, N), float(p // 2))
     y = np.zeros((1, N))

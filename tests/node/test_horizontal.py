@@ -17,14 +17,21 @@ from typer.testing import CliRunner
 
 import atoll
 from atoll.cli import app
-from atoll.core.errors import InputError
+from atoll.core.channel import Channel
+from atoll.core.errors import AtollError, ContractError, InputError
 from atoll.data.frames import table_of
+from atoll.data.schema import Schema
 from atoll.learn.horizontal.trees.forest import boost
 from atoll.learn.horizontal.trees.params import BoostParams
 from atoll.node.job import Job, check
 from atoll.node.kept import load_model
-from atoll.node.steps.describe import Statistics
+from atoll.node.steps import build, compare
+from atoll.node.steps.compare import Common
+from atoll.node.steps.describe import DescribeStep, Statistics
 from atoll.node.steps.split import TEST, Split, draw
+from atoll.protocols.secure_sum import direct
+from atoll.protocols.secure_sum.lattice_steps import Phase
+from atoll.protocols.secure_sum.star import Total
 from atoll.testing import seeded_rng
 from tests.learn.horizontal.together import together
 from tests.node.branches import NUMBERS, SPLITS, Branches, document, frames, label, pooled
@@ -120,8 +127,120 @@ def test_an_aggregator_without_data_gets_the_same_model(tmp_path: Path) -> None:
     assert model.sites == ("north", "south", "west")
 
 
-@pytest.mark.parametrize("topology", ["direct", "leader"])
-def test_without_a_centre_the_model_is_the_same_to_the_last_bit(branches: Branches, topology: str) -> None:
+def checked(topology: str, step: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A job with an aggregator without data, which may be malicious."""
+    job = document(steps=[{"step": "compare", "topology": topology}, step], profile="malicious-aggregate", **changes)
+    job["sites"] = {"centre": {"role": "aggregator"}, **job["sites"]}
+    job["sites"]["north"]["role"] = "member"
+    return job
+
+
+def test_an_encrypting_aggregator_without_data(tmp_path: Path) -> None:
+    run = atoll.simulate(frames(), checked("lattice", {"step": "describe", "extremes": True}), out=tmp_path)
+    statistics = {store.path("statistics.json").read_bytes() for store in run.stores.values()}
+    assert len(statistics) == 1
+    _check_statistics(json.loads(statistics.pop()))
+
+
+def more(schema: Schema) -> Schema:
+    """The same columns with one more category each."""
+    columns = (replace(one, categories=(*one.categories, "zzz")) if one.categories else one for one in schema.columns)
+    return Schema(tuple(columns))
+
+
+def forged(m: Any) -> Any:
+    """Another sum, or one more category."""
+    if isinstance(m, Common):
+        schema = more(msgspec.json.decode(m.schema.tobytes(), type=Schema))
+        return Common(np.frombuffer(msgspec.json.encode(schema), np.uint8))
+    array = (m.words if isinstance(m, Total) else m.phase).copy()
+    array.reshape(-1)[0] += 1
+    return Total(array, m.tags) if isinstance(m, Total) else Phase(array, m.tags)
+
+
+@pytest.mark.parametrize(
+    ("topology", "kind", "only", "words"),
+    [
+        ("star", Total, "", "not that of the sites"),
+        ("lattice", Phase, "", "not that of the sites"),
+        ("star", Common, "west", "told other sites other columns"),
+        ("star", Common, "", "a category that no site has"),
+        ("lattice", Common, "west", "told other sites other columns"),
+    ],
+)
+def test_a_malicious_aggregator_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, topology: str, kind: type, only: str, words: str
+) -> None:
+    real, aggregating = Channel.send, compare.aggregator
+
+    async def send(self: Channel, m: Any) -> None:
+        lies = self.gate.site == "centre" and isinstance(m, kind) and only in self.peer
+        await real(self, forged(m) if lies else m)
+
+    async def aggregator(*arguments: Any) -> Schema:
+        schema: Schema = await aggregating(*arguments)
+        return schema if only else more(schema)  # one that tells all the same believes it itself
+
+    monkeypatch.setattr(Channel, "send", send)
+    if kind is Common:
+        monkeypatch.setattr(compare, "aggregator", aggregator)
+    with pytest.raises(AtollError, match=words):
+        atoll.simulate(frames(), checked(topology, {"step": "describe"}), out=tmp_path)
+
+
+def test_the_profile_against_malicious_aggregators_wants_sums_that_are_checked() -> None:
+    step = {"step": "compare", "topology": "direct"}
+    for job in (
+        document({"step": "describe"}, profile="malicious-aggregate"),
+        document(steps=[step, {"step": "describe"}], profile="malicious-aggregate"),
+    ):
+        with pytest.raises(ContractError, match="its sums can be checked"):
+            check(Job.of(job))
+    for topology in ("star", "lattice"):
+        check(Job.of(checked(topology, {"step": "describe"})))
+
+
+def test_the_profile_against_malicious_aggregators_admits_no_protocol_that_is_not_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(DescribeStep, "uses", lambda step: (direct.PROTOCOL,))
+    with pytest.raises(ContractError, match="describe uses sum-direct, whose results nobody checks"):
+        check(Job.of(checked("star", {"step": "describe"})))
+
+
+@pytest.mark.parametrize("who", [["west"], ["west", "west"], ["west", "east"]])
+def test_aggregators_are_two_or_three_of_the_sites(who: list[str]) -> None:
+    steps = [{"step": "compare", "topology": "aggregators", "aggregators": who}, {"step": "describe"}]
+    with pytest.raises(InputError, match="two or three of the sites"):
+        check(Job.of(document(steps=steps)))
+
+
+@pytest.mark.parametrize(
+    ("topology", "words"),
+    [
+        ("star", "show unless all other sites and the aggregator put together"),
+        ("aggregators", "show unless south and west put together"),
+    ],
+)
+def test_people_read_whom_they_trust_not_to_work_together(topology: str, words: str) -> None:
+    step = {"step": "compare", "topology": topology, "aggregators": ["south", "west"]}
+    job = Job.of(document(steps=[step, {"step": "describe"}]))
+    assert any(words in line for line in build(job)[0].says(job))
+
+
+def test_sites_are_linked_to_those_that_add_for_them() -> None:
+    steps = [{"step": "compare", "topology": "aggregators", "aggregators": ["south", "west"]}, {"step": "describe"}]
+    job = Job.of(document(steps=steps))
+    assert [job.peers(site) for site in SPLITS] == [("south", "west"), ("north", "west"), ("north", "south")]
+    job = document(steps=[{**steps[0], "aggregators": ["north", "south"]}, {"step": "describe"}])
+    assert Job.of(job).peers("west") == ("north", "south")
+    job["sites"]["west2"] = job["sites"]["west"]
+    assert Job.of(job).peers("west") == ("north", "south")
+    assert Job.of(job).peers("south") == ("north", "west", "west2")
+
+
+@pytest.mark.parametrize("topology", ["direct", "leader", "lattice", "aggregators"])
+def test_over_every_topology_the_model_is_the_same_to_the_last_bit(branches: Branches, topology: str) -> None:
     step = {"step": "fit", "model": {"kind": "logistic"}, "columns": ["amount", "housing"]}
     star, other = document(step), document(step, name="meshed")
     other["steps"][0]["topology"] = topology
@@ -133,7 +252,7 @@ def test_without_a_centre_the_model_is_the_same_to_the_last_bit(branches: Branch
     assert len({msgspec.json.encode(replace(model, job="")) for model in models}) == 1
     audit = ended["west"].path("audit.jsonl").read_text()
     assert {line["peer"] for line in map(json.loads, audit.splitlines()) if line["step"] == "fit"} >= (
-        {"north", "south"} if topology == "direct" else set()
+        {"north", "south"} if topology in ("direct", "aggregators") else set()
     )
     assert "sum over all sites" in ended["west"].path("report.html").read_text()
 

@@ -149,7 +149,7 @@ def encrypt(key: Secret, t: int, plain: Sequence[F64], a: Sequence[F64], rng: Rn
     found = []
     for p, m, uniform_part, hat, table in zip(key.chain.primes, plain, a, key.hat, key.chain.tables, strict=True):
         out = m.copy()
-        _add_scaled(e.reshape(-1), centred(t, p), float(p), out.reshape(-1))
+        add_scaled(e.reshape(-1), centred(t, p), float(p), out.reshape(-1))
         forward(out, table)
         _subtract_product(out, uniform_part, hat, float(p))
         found.append(packed(out, p))
@@ -219,11 +219,11 @@ def blinded(public: Public, sums: F64, masks: F64, rng: Rng) -> F64:
     e = small(rng, n, chain.N)
     for i, (p, table) in enumerate(zip(chain.primes, chain.tables, strict=True)):
         for side in range(2):
-            _add_product(sums[side, i], u[i], public.hats[side, i], float(p))
+            add_product(sums[side, i], u[i], public.hats[side, i], float(p))
             inverse(sums[side, i], table)
         sums[0, i] += masks[i]
-        _add_scaled(e.reshape(-1), centred(public.t, p), float(p), sums[1, i].reshape(-1))
-    _switch(sums, _switching(chain, public.t), chain.kept)
+        add_scaled(e.reshape(-1), centred(public.t, p), float(p), sums[1, i].reshape(-1))
+    switch(sums, switching(chain, public.t), chain.kept)
     return sums[:, : chain.kept]
 
 
@@ -231,7 +231,7 @@ def opened(key: Secret, c0: F64, c1: F64) -> F64:
     """Return the phase c₀ + c₁·s modulo the kept primes, (kept, n, N), reduced; arguments are overwritten."""
     for i, (p, table) in enumerate(zip(key.chain.primes[: key.chain.kept], key.chain.tables, strict=False)):
         forward(c1[i], table)
-        _multiply(c1[i], key.hat[i], float(p))
+        multiply(c1[i], key.hat[i], float(p))
         inverse(c1[i], table)
         c0[i] = reduced(c0[i] + c1[i], p)
     return c0
@@ -278,8 +278,8 @@ def unpacked(parts: Bytes, p: int) -> F64:
 
 
 @cache
-def _switching(chain: Chain, t: int) -> F64:
-    """Return for each prime −1/t, and for each pair of primes t and 1/p, as `_switch` needs them, (L, 2 + 2·L)."""
+def switching(chain: Chain, t: int) -> F64:
+    """Return for each prime −1/t, and for each pair of primes t and 1/p, as `switch` needs them, (L, 2 + 2·L)."""
     L = len(chain.primes)
     out = np.zeros((L, 2 + 2 * L))
     for i, p in enumerate(chain.primes):
@@ -324,7 +324,8 @@ def _add_parts(parts: F64, constants: F64, offsets: F64, moduli: F64, out: F64) 
 
 
 @njit
-def _add_scaled(x: F64, factor: float, p: float, out: F64) -> None:
+def add_scaled(x: F64, factor: float, p: float, out: F64) -> None:
+    """Add x·factor modulo p to `out`, both (n,)."""
     v = factor / p
     for i in range(out.size):
         out[i] += times(x[i], factor, v, p)
@@ -339,7 +340,8 @@ def _subtract_product(x: F64, a: F64, s: F64, p: float) -> None:
 
 
 @njit
-def _add_product(x: F64, u: F64, key: F64, p: float) -> None:
+def add_product(x: F64, u: F64, key: F64, p: float) -> None:
+    """Add u·key modulo p to x, transformed polynomials (n, N) and (N,)."""
     v = 1.0 / p
     for r in range(x.shape[0]):
         for j in range(x.shape[1]):
@@ -347,7 +349,8 @@ def _add_product(x: F64, u: F64, key: F64, p: float) -> None:
 
 
 @njit
-def _multiply(x: F64, s: F64, p: float) -> None:
+def multiply(x: F64, s: F64, p: float) -> None:
+    """Multiply transformed polynomials (n, N) by one, (N,), modulo p."""
     v = 1.0 / p
     for r in range(x.shape[0]):
         for j in range(x.shape[1]):
@@ -355,10 +358,10 @@ def _multiply(x: F64, s: F64, p: float) -> None:
 
 
 @njit
-def _switch(c: F64, constants: F64, kept: int) -> None:
+def switch(c: F64, constants: F64, kept: int) -> None:
     """Drop the last primes one by one: (c + t·d) / p for the d of at most p/2 in size that makes it divisible."""
     L = c.shape[1]
-    for side in range(2):
+    for side in range(c.shape[0]):
         for r in range(c.shape[2]):
             for i in range(L - 1, kept - 1, -1):
                 p, minus = constants[i, 0], constants[i, 1]
@@ -398,10 +401,10 @@ def warm() -> None:
     x, flat, constants = np.ones((1, 1)), np.ones(1), np.ones((2, 6))
     _reduce_words(np.ones(1, np.uint64), 257.0, 1.0, flat)
     _add_parts(x, x, flat, flat, x)
-    _add_scaled(flat, 1.0, 257.0, flat)
-    for kernel in (_subtract_product, _add_product):
+    add_scaled(flat, 1.0, 257.0, flat)
+    for kernel in (_subtract_product, add_product):
         kernel(x, x, flat, 257.0)
-    _multiply(x, flat, 257.0)
-    _switch(np.ones((2, 2, 1, 1)), constants, 1)
+    multiply(x, flat, 257.0)
+    switch(np.ones((2, 2, 1, 1)), constants, 1)
     _pack(flat, 257.0, np.zeros(3, np.uint8))
     unpacked(np.zeros((1, 3), np.uint8), 257)

@@ -3,7 +3,7 @@
 Residues are signed and near zero.  A product with a constant w needs no wide words: r = x·w − ⌊x·(w/p)⌉·p, of which
 every part is an integer below 2^53 as long as |x·w| is; then |r| ≤ p/2 and a little.  A forward transform lets its
 numbers grow by p/2 in each of log2 N layers and reduces nothing; an inverse one multiplies three of four numbers of
-every pass anyway and reduces the fourth.  With N ≤ 2^13 and p < 2^25 nothing exceeds 2^52.
+every pass anyway and reduces the fourth.  With N ≤ 2^14 and p < 2^25 nothing exceeds 2^52.
 
 Transformed numbers are in the order in which X^N + 1 splits (X^N + 1 into X^{N/2} ∓ i, and so on), and within blocks
 of 64 in an order of their own, which no product notices.
@@ -38,7 +38,7 @@ class Tables:
     """The constants of one prime and degree.
 
     Attributes:
-        N: Degree, a power of two from 64 to 2^13.
+        N: Degree, a power of two from 64 to 2^14.
         p: The prime, p ≡ 1 modulo 2N.
         forward: (2, N) the powers of a 2N-th root of one in the order of the layers, and each divided by p.
         last: (2, …, 7, side) those of the last three layers, for `side` groups of eight numbers side by side.
@@ -61,7 +61,7 @@ def tables(N: int, p: int) -> Tables:
     Raises:
         ValueError: The transform does not serve this degree or this prime.
     """
-    if N < BLOCK or N & (N - 1) or N > 1 << 13 or not 2 < p < LARGEST or (p - 1) % (2 * N):
+    if N < BLOCK or N & (N - 1) or N > 1 << 14 or not 2 < p < LARGEST or (p - 1) % (2 * N):
         raise ValueError(f"no transform for N = {N} modulo {p}")
     root = next(y for x in range(2, p) if pow(y := pow(x, (p - 1) // (2 * N), p), N, p) == p - 1)
     found: list[F64] = []

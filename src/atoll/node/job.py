@@ -25,6 +25,10 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Role = Literal["label-holder", "feature-holder", "asker", "data-holder", "aggregator", "member"]
 HUBS: Mapping[str, str] = {"label-holder": "feature-holder", "asker": "data-holder", "aggregator": "member"}
 """Who is in the middle of a job's star, and what the others then are."""
+CHECKED = ("star", "lattice")
+"""How an aggregator without data adds so that the others notice a changed sum."""
+CHECKED_PROTOCOLS = frozenset({"schema-comparison", "sum-star", "sum-lattice"})
+"""Protocols of which the others notice what an aggregator without data makes of them."""
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 
 
@@ -216,9 +220,16 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         bringing = sum(bool(part.data) for part in self.sites.values())
         return self.adding.at_least or min(bringing, max(3, bringing // 2 + 1))
 
+    @property
+    def aggregators(self) -> tuple[str, ...]:
+        """The sites that add under `topology: aggregators`; see step `compare`."""
+        return self.adding.aggregators or tuple(sorted(self.sites)[:2])
+
     def peers(self, site: str) -> tuple[str, ...]:
         """The sites that `site` is linked to: all of them for the hub, the hub for the others of a star."""
-        if self.topology not in ("star", "dropouts"):
+        if self.topology == "aggregators" and site not in (self.hub, *self.aggregators):
+            return tuple(sorted({self.hub, *self.aggregators}))
+        if self.topology not in ("star", "dropouts", "lattice"):
             return tuple(sorted(name for name in self.sites if name != site))
         return self.partners if site == self.hub else (self.hub,)
 
@@ -258,7 +269,8 @@ def check(job: Job, *, dated: bool = True) -> None:
         dated: whether it must not have expired.
 
     Raises:
-        ContractError: it has no purpose, has expired, or names an unknown or unavailable profile.
+        ContractError: it has no purpose, has expired, or names an unknown or unavailable profile, or one that it
+            does not keep.
         InputError: its sites or steps do not fit together.
     """
     from atoll.node.steps import build, check_order
@@ -281,6 +293,7 @@ def check(job: Job, *, dated: bool = True) -> None:
             )
     _check_roles(job)
     _check_noise(job)
+    _check_aggregate(job)
     if job.horizontal:
         _check_members(job)
     else:
@@ -311,11 +324,18 @@ def _check_members(job: Job) -> None:
             cure="Add a second `role: member`, or let the aggregator bring data, too.",
         )
     _check_departures(job, len(bringing))
-    if job.topology not in ("star", "dropouts") and len(bringing) < len(job.sites):
+    if job.topology not in ("star", "dropouts", "lattice") and len(bringing) < len(job.sites):
         raise InputError(
             f"site {job.hub} brings no data, and nobody is in the middle where sites add directly",
             site=job.hub,
-            cure="Take `topology: star` or `dropouts`, or leave the site out.",
+            cure="Take `topology: star`, `dropouts` or `lattice`, or leave the site out.",
+        )
+    if job.topology == "aggregators" and not (
+        2 <= len(set(job.aggregators)) == len(job.aggregators) <= 3 and set(job.aggregators) <= set(job.sites)
+    ):
+        raise InputError(
+            f"aggregators must be two or three of the sites, and the job names {', '.join(job.aggregators)}",
+            cure=f"Choose among {', '.join(sorted(job.sites))} under `aggregators:` in step compare.",
         )
     labels = {name: part.label for name, part in bringing.items()}
     if len(set(labels.values())) > 1:
@@ -377,6 +397,27 @@ def _check_noise(job: Job) -> None:
                     step=step.name,
                     cure="Ask with `privacy:` in `step: ask`, or choose another profile.",
                 )
+
+
+def _check_aggregate(job: Job) -> None:
+    """Refuse under the profile `malicious-aggregate` sums that nobody checks."""
+    if job.profile != "malicious-aggregate":
+        return
+    from atoll.node.steps import build
+
+    if not job.horizontal or job.sites[job.hub].data or job.topology not in CHECKED:
+        raise ContractError(
+            f"the profile {job.profile!r} is for sites with the same columns whose aggregator brings no data and adds "
+            f"over {' or '.join(CHECKED)}: its sums can be checked",
+            cure="Let an aggregator without data add, or choose the profile 'secure'.",
+        )
+    for step in build(job):
+        if others := [protocol.name for protocol in step.uses() if protocol.name not in CHECKED_PROTOCOLS]:
+            raise ContractError(
+                f"step {step.name} uses {', '.join(others)}, whose results nobody checks",
+                step=step.name,
+                cure="Leave the step out, or choose the profile 'secure'.",
+            )
 
 
 def _check_roles(job: Job) -> None:

@@ -256,16 +256,22 @@ _ALL = (
     ),
     Profile(
         "malicious-aggregate",
-        "A forged contribution or aggregate is noticed",
+        "As secure, and an aggregator that changes a result is noticed",
         _VERY_HIGH,
         _NONE,
-        Term("malicious aggregator", "恶意模型假设"),
+        Term("malicious aggregator that no site helps", "恶意模型假设，聚合方与参与方无串谋"),
         _MEDIUM,
         _HIGH,
         _NOT_NEEDED,
-        ("Sites may deviate from the protocol; a wrong aggregate ends the job instead of passing.",),
+        (
+            "As secure, and the sites check every sum and the columns that it goes over; an aggregator that changes "
+            "either ends the job.",
+            "For sites with the same columns, whose aggregator brings no data of its own and adds masked or encrypted "
+            "numbers.",
+            "A site can add wrong numbers all the same, and an aggregator that a site helps goes unnoticed.",
+        ),
         ("secure-fl", "mpc"),
-        missing="the proofs that aggregates are right",
+        available=True,
     ),
 )
 

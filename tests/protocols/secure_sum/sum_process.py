@@ -11,16 +11,19 @@ import numpy as np
 from atoll.core.channel import Channel, Gate
 from atoll.crypto.random import Rng
 from atoll.protocols.pairwise_keys import Seal
-from atoll.protocols.secure_sum import direct, dropouts, ring, star
+from atoll.protocols.secure_sum import aggregators, direct, dropouts, gossip, lattice, ring, star
 from atoll.protocols.secure_sum.noisy import NoisyTotals
 from atoll.protocols.secure_sum.star import Masked
 from atoll.protocols.secure_sum.sums import Sums
+from atoll.protocols.secure_sum.topology import join
 from atoll.transport.grpc_link import Endpoint
 from atoll.transport.site import load_site
 
 NAMES = ("hub", "b", "c", "d")
 MEMBERS = NAMES[1:]
-KINDS = frozenset().union(*(module.PROTOCOL.kinds for module in (star, dropouts, ring, direct)))
+KINDS = frozenset().union(
+    *(module.PROTOCOL.kinds for module in (star, dropouts, ring, direct, lattice, aggregators, gossip))
+)
 
 
 class Dying(Channel):
@@ -56,6 +59,15 @@ async def topologies(site, channels):
             noisy = NoisyTotals(sums, (1.0, 40.0), 1.0, 1e-6, honest=3)
             found["noisy"] = (await noisy.total(moments(site)[:2], what="radius with noise")).tolist()
         await sums.finish()
+    for name, least in (("lattice", 0), ("lattice", 3), ("aggregators", 0)):
+        own = {peer: channel.sub(f"{name} {least}") for peer, channel in channels.items()}
+        sums = await join(name, own, site=site.name, sites=NAMES, hub="hub", rng=rng, seal=seal, least=least)
+        # Not the total itself: d prints before the others end, and a pipe holds 64 kB until somebody reads it.
+        found[f"{name} {least}"] = (await sums.total(moments(site), what="moments")).tolist() == found["star"]
+        await sums.finish()
+    own = {peer: channel.sub("gossip") for peer, channel in channels.items()}
+    mixed = await gossip.mix(own, moments(site), rounds=2, what="moments", rng=rng)
+    found["gossip"] = bool(np.allclose(mixed.values, np.array(found["star"]) / len(NAMES), rtol=1e-12))
     return found
 
 

@@ -72,6 +72,7 @@ def test_four_sites_over_tls_of_which_one_dies(tmp_path: Path) -> None:
     for way in ("star", "ring", "direct"):
         assert len({json.dumps(got[name][way]) for name in NAMES}) == 1
         assert got["hub"][way] == got["hub"]["star"]
+    assert all(got[name][way] for name in NAMES for way in ("lattice 0", "lattice 3", "aggregators 0", "gossip"))
     totals = np.array(got["hub"]["star"])
     means, products = totals[1:31] / totals[0], totals[31:].reshape(30, 30)
     covariance = (products - totals[0] * np.outer(means, means)) / (totals[0] - 1)

@@ -8,7 +8,7 @@ import pytest
 from atoll.core.errors import InputError
 from atoll.protocols.secure_sum.topology import Topology, join, protocol_of
 from atoll.testing import seeded_rng
-from tests.protocols.secure_sum.meshes import Mesh
+from tests.protocols.secure_sum.meshes import Life, Mesh
 
 SITES = ("b", "c", "d", "e")
 
@@ -39,6 +39,22 @@ def test_a_hub_may_be_none_of_the_sites_that_add(topology: Topology) -> None:
 
     ends = mesh.run({name: site(name) for name in SITES})
     assert list(ends.values()) == [([3.0], SITES[1:])] * 4
+
+
+@pytest.mark.parametrize(("topology", "sent"), [("dropouts", 6), ("ring", 6), ("lattice", 12), ("aggregators", 3)])
+def test_fewer_sites_may_be_enough(topology: Topology, sent: int) -> None:
+    mesh = Mesh(SITES, protocol_of(topology).kinds, lives={"e": Life("", sent)})
+
+    async def site(name: str) -> Any:
+        rng, options = seeded_rng(ord(name)), {"site": name, "sites": SITES, "hub": "c", "aggregators": ("b", "c")}
+        sums = await join(topology, mesh.peers[name], **options, rng=rng, least=3, patience=0.5)
+        for _ in range(4):
+            total = await sums.total(np.array([float(ord(name))]), what="numbers")
+        await sums.finish()
+        return total.tolist(), sums.sites
+
+    ends = mesh.run({name: site(name) for name in SITES})
+    assert {str(ends[name]) for name in "bcd"} == {str(([float(sum(map(ord, "bcd")))], tuple("bcd")))}
 
 
 @pytest.mark.parametrize(("topology", "words"), [("tree", "no topology 'tree'"), ("ring", "no link to d, e")])

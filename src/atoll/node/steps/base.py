@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from atoll.privacy.accountant import Loss
     from atoll.protocols.pairwise_keys import Seal
 
-Topology = Literal["star", "dropouts", "ring", "direct", "leader"]
+Topology = Literal["star", "dropouts", "ring", "direct", "leader", "lattice", "aggregators"]
 """How the sites of a horizontal job add; see `atoll.protocols.secure_sum.topology`."""
 
 SURVIVING: frozenset[Topology] = frozenset(("dropouts", "ring"))

@@ -10,6 +10,7 @@ Then the sites add up their rows and the rows of every category; rare categories
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -28,10 +29,11 @@ from atoll.data.schema import LARGEST, MOST_CATEGORIES, ColumnSchema, Mismatch, 
 from atoll.node import alike, departures
 from atoll.node.coding import OTHER, coded, merged
 from atoll.node.steps.base import SURVIVING, Step, Topology, Work, present
-from atoll.node.steps.totals import LEFT, enough, shared, still_enough, sum_protocol, totals
+from atoll.node.steps.totals import LEFT, assumed, enough, shared, still_enough, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
+    from atoll.protocols.secure_sum.totals import Totals
 
 AGREED = "schema.json"
 SHOWN = 8
@@ -48,12 +50,15 @@ class Compare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
             left out.
         topology: who adds: `star`, where the aggregator adds masked numbers; `direct`, where all sites add with each
             other and nobody is in the middle; or `leader`, where a site that is drawn anew for each sum adds masked
-            numbers. In the latter two every site is linked to every other. With `dropouts`, a star, or `ring`, where
-            every site is linked to every other, the job goes on without members that fail.
+            numbers. In the latter two every site is linked to every other. In `lattice` the aggregator adds encrypted
+            numbers under a key that nobody holds; in `aggregators` two or three of the sites add shares, and every site
+            is linked to these. With `dropouts`, a star, or `ring`, where every site is linked to every other, the job
+            goes on without members that fail.
         at_least: with the latter two, fewest sites with data that must be left; more than a half, and three, if left
             out.
         patience: with the latter two, seconds that a member may be late with a message before the others go on
             without it.
+        aggregators: with `topology: aggregators` the two or three sites that add; the first two by name if left out.
     """
 
     minimum: Annotated[int, msgspec.Meta(ge=1)] = 10
@@ -61,6 +66,7 @@ class Compare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     topology: Topology = "star"
     at_least: Annotated[int, msgspec.Meta(ge=0)] = 0
     patience: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
+    aggregators: tuple[str, ...] = ()
 
 
 class Agreed(msgspec.Struct, frozen=True):
@@ -205,6 +211,7 @@ class CompareStep(Step[Compare]):
             f"  how many rows each category has; below {self.params.minimum:,} it is put together with others",
             f"  {job.hub} learns also which member has which columns and categories",
             f"  With fewer than {self.params.minimum:,} rows the job ends there.",
+            f"  No site's own numbers show {assumed(self.topology, job.aggregators)}.",
             *(alone if bringing == 2 else ()),
             *alike.says(job),
             *(self._says_of_departures(job) if self.topology in SURVIVING else ()),
@@ -273,6 +280,8 @@ class CompareStep(Step[Compare]):
         rows = work.table.rows if work.table else 0
         minimum, label = self.params.minimum, work.job.label
         async with totals(session, work, self.name) as sums:
+            if work.job.profile == "malicious-aggregate":
+                await _same_columns(sums, work, common)
             total = _whole(await sums.total(np.array([float(rows)]), what="rows"), "rows")[0]
             most = (self.params.most_rows or math.inf) * len(sums.sites)
             if not 0 <= total <= most:
@@ -287,6 +296,8 @@ class CompareStep(Step[Compare]):
             found = np.array(
                 _whole(await sums.total(flat, what="rows of each category"), "rows of a category"), np.int64
             )
+            if work.job.profile == "malicious-aggregate" and not found.all():
+                raise ProtocolError(f"{work.job.hub} names a category that no site has")
         columns, counts, lost = [], [], {}
         for column, part in zip(
             common.columns, np.split(found, np.cumsum([len(one) for one in mine])[:-1]), strict=True
@@ -311,6 +322,21 @@ class CompareStep(Step[Compare]):
         work.state["agreed"] = agreed
         work.report["rows"] = {"all sites": agreed.rows}
         work.state["coded"] = coded(work.table.columns if work.table else None, agreed.columns)
+
+
+async def _same_columns(sums: Totals, work: Work, common: Schema) -> None:
+    """Make sure that the aggregator has told all members the same, by a sum that it cannot change: of their hashes.
+
+    Raises:
+        ProtocolError: it has not.
+    """
+    digest = np.frombuffer(hashlib.sha256(_array(common).tobytes()).digest(), np.uint32).astype(np.float64)
+    found = await sums.total(digest, what="hash of the columns")
+    if work.mine.data and not np.array_equal(found, len(sums.sites) * digest):
+        raise ProtocolError(
+            f"{work.job.hub} told other sites other columns or categories than this one",
+            cure="The aggregator mixes columns up, or a site tells a wrong hash; do not go on with it.",
+        )
 
 
 def _schema(work: Work) -> Schema | None:

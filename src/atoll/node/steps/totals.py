@@ -221,8 +221,9 @@ async def _join(session: Session, work: Work) -> Sums:
         seal=work.seal,
         context=(job.name, job.digest().hex()),
         patience=job.adding.patience,
-        least=job.least,
+        least=job.least if job.topology in SURVIVING else 0,
         steady=True,
+        aggregators=job.aggregators,
     )
 
 
@@ -231,6 +232,13 @@ def sum_protocol(topology: Topology) -> Protocol:
     from atoll.protocols.secure_sum.topology import protocol_of
 
     return protocol_of(topology)
+
+
+def assumed(topology: Topology, aggregators: Sequence[str]) -> str:
+    """Say whom people trust not to work together, who add over a topology."""
+    from atoll.protocols.secure_sum.topology import ASSUMED
+
+    return ASSUMED[topology].replace("the sites that add", " and ".join(aggregators))
 
 
 def shared(job: Job) -> str:
