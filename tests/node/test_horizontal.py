@@ -177,8 +177,8 @@ def test_a_malicious_aggregator_is_noticed(
         lies = self.gate.site == "centre" and isinstance(m, kind) and only in self.peer
         await real(self, forged(m) if lies else m)
 
-    async def aggregator(*arguments: Any) -> Schema:
-        schema: Schema = await aggregating(*arguments)
+    async def aggregator(*arguments: Any, **options: Any) -> Schema:
+        schema: Schema = await aggregating(*arguments, **options)
         return schema if only else more(schema)  # one that tells all the same believes it itself
 
     monkeypatch.setattr(Channel, "send", send)
