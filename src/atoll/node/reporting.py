@@ -18,7 +18,7 @@ from atoll.node.log import AUDIT, JobLog
 from atoll.node.policy import weak_of
 from atoll.node.steps import Work, build
 from atoll.node.steps.evaluate import EvaluateStep
-from atoll.node.tables import headline, tables
+from atoll.node.tables import curves, headline, tables
 from atoll.report import (
     SECUREBOOST,
     Alignment,
@@ -248,7 +248,7 @@ def _rule(rule: Any) -> str:
 def _history(work: Work) -> History | None:
     history = work.state.get("history")
     if history is None:
-        return None
+        return curves(work)
     series = [Series(name="training", values=tuple(history.train_log_loss))]
     if history.valid_log_loss:
         series.append(Series(name="validation", values=tuple(history.valid_log_loss)))

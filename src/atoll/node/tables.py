@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from atoll.node.steps.totals import REVEALED, Revealed
-from atoll.report.model import Table
+from atoll.report.model import History, Series, Table
 
 if TYPE_CHECKING:
     from atoll.node.kept import Kept
@@ -45,6 +45,15 @@ def headline(work: Work) -> str:
         return f"Statistics over {over}."
     title = fitted.model.title
     return f"{title[0].upper()}{title[1:]}{f' of {fitted.label}' if fitted.label else ''} over {over}."
+
+
+def curves(work: Work) -> History | None:
+    """How the loss fell from round to round; None for models without rounds."""
+    fitted: Kept | None = work.state.get("fitted")
+    if fitted is None or not fitted.curves:
+        return None
+    series = tuple(Series(name=name, values=values) for name, values in fitted.curves.items())
+    return History(metric="loss", series=series, round="round")
 
 
 def _statistics(lines: Sequence[Statistics]) -> list[Table]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import msgspec
@@ -74,6 +75,8 @@ class Here:
         rows: such rows of all sites.
         minimum: fewest rows over which a total is opened.
         rng: this site's own randomness.
+        progress: is told how far a fit in rounds has come: what, how many are done, of how many.
+        folder: where such a fit keeps its side, so that one that was cut off goes on; None where nothing is kept.
     """
 
     table: Columns
@@ -83,6 +86,8 @@ class Here:
     rows: int
     minimum: int
     rng: Rng
+    progress: Callable[[str, int, int], object] = lambda what, done, total: None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class Fitted:
         figures: how good it is, by name.
         coefficients: the table; empty for models without one.
         grids: further tables.
+        curves: what was measured after every round, by name; empty for models without rounds.
     """
 
     rows: int
@@ -102,6 +108,7 @@ class Fitted:
     figures: dict[str, float] = field(default_factory=dict)
     coefficients: tuple[Coefficient, ...] = ()
     grids: tuple[Grid, ...] = ()
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
@@ -130,6 +137,9 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def beside(self) -> tuple[str, ...]:
         """Columns of numbers that the model needs beside its label, and that are no features."""
         return ()
+
+    def check(self) -> None:
+        """Refuse, before anything is sent, what this site cannot fit."""
 
     async def fit(self, totals: Totals, here: Here) -> Fitted:
         """Fit the model to the rows of all sites."""
