@@ -21,6 +21,7 @@ from atoll.learn.horizontal.networks import Keeper
 from atoll.learn.horizontal.networks.described import Described, module, scores
 from atoll.node.job import Job
 from atoll.node.kept import load_model
+from tests.learn.horizontal.networks.test_torch import descend
 from tests.node.branches import SPLITS, Branches, document, frames, label
 
 EVENT = {"kind": "network", "hidden": [6], "rounds": 5, "epochs": 2, "lr": 0.2, "momentum": 0.5}
@@ -58,17 +59,17 @@ def table() -> NDArray[np.float64]:
 
 
 def test_without_hidden_layers_it_becomes_the_regression_of_all_rows(tmp_path: Path) -> None:
-    steep = {"kind": "network", "hidden": [], "batch": 0, "rounds": 150, "lr": 2.0, "momentum": 0.5}
+    steep = {"kind": "network", "hidden": [], "batch": 0, "rounds": 50, "lr": 3.0, "momentum": 0.5}
     model, done = run(tmp_path / "event", fitting(steep))
     X = table()[:, :4]
     theirs = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-12).fit(X, label(frames()))
-    np.testing.assert_allclose(model.predict(frames()["west"]), theirs.predict_proba(X)[SPLITS["west"], 1], atol=1e-4)
+    np.testing.assert_allclose(model.predict(frames()["west"]), theirs.predict_proba(X)[SPLITS["west"], 1], atol=1e-3)
     curve = done.report.history
     assert (curve.round, [series.name for series in curve.series]) == ("round", ["training"])
     assert curve.series[0].values[0] > curve.series[0].values[-1]
-    assert len(curve.series[0].values) == 150
+    assert len(curve.series[0].values) == 50
     assert "after each round" in done.stores["west"].path("report.html").read_text()
-    flat = {**steep, "predicts": "number", "lr": 0.2, "rounds": 100}
+    flat = {**steep, "predicts": "number", "lr": 0.3}
     model, _ = run(tmp_path / "number", fitting(flat, "amount"))
     line = LinearRegression().fit(X, label(frames(), "amount"))
     np.testing.assert_allclose(model.predict(frames()["west"]), line.predict(X)[SPLITS["west"]], rtol=1e-3)
@@ -80,11 +81,8 @@ def test_one_full_step_a_round_is_central_descent(tmp_path: Path) -> None:
     X, y = table(), torch.as_tensor(label(frames())).float()
     X = torch.as_tensor((X - X.mean(axis=0)) / X.std(axis=0)).float()
     twin = module(Described(inputs=5, outputs=1, hidden=(5, 4), activation="tanh"), 3)
-    descent = torch.optim.SGD(twin.parameters(), 0.7)
     for _ in range(6):
-        descent.zero_grad()
-        torch.nn.functional.binary_cross_entropy_with_logits(twin(X)[:, 0], y).backward()
-        descent.step()
+        descend(twin, torch.nn.functional.binary_cross_entropy_with_logits(twin(X)[:, 0], y), 0.7)
     want = torch.sigmoid(twin(X)[:, 0]).detach().numpy()[SPLITS["west"]]
     np.testing.assert_allclose(model.predict(frames()["west"]), want, atol=1e-5)
 
@@ -154,16 +152,18 @@ def test_what_is_read_with_numpy_is_what_pytorch_trained(network: Described) -> 
 
 
 @pytest.mark.processes
-def test_three_processes_train_what_the_simulation_trains(tmp_path: Path) -> None:
-    branches, job = Branches.of(tmp_path / "sites", frames()), fitting(EVENT)
+def test_processes_train_what_the_simulation_trains(tmp_path: Path) -> None:
+    parts, job = {name: part for name, part in frames().items() if name != "south"}, fitting(EVENT)
+    del job["sites"]["south"]
+    branches = Branches.of(tmp_path / "sites", parts)
     try:
         ended = branches.run_all(job)
     finally:
         branches.close()
     assert {end.code for end in ended.values()} == {0}, ended
-    _, done = run(tmp_path / "here", job)
+    _, done = run(tmp_path / "here", job, parts)
     want = done.stores["west"].path("model.json").read_bytes()
-    for name in SPLITS:
+    for name in parts:
         store = branches.home(name).result("branches")
         assert store.path("model.json").read_bytes() == want
         audit = [json.loads(line) for line in store.path("audit.jsonl").read_text().splitlines()]

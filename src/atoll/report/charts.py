@@ -303,7 +303,9 @@ def _history(history: History | None) -> Chart | None:
             }
         ]  # fmt: skip
     rounds = max(len(series.values) for series in history.series)
-    return Chart("history", f"Training history of {clean(history.metric)} over {rounds} {history.round}s", 340, traces, layout)
+    return Chart(
+        "history", f"Training history of {clean(history.metric)} over {rounds} {history.round}s", 340, traces, layout
+    )
 
 
 def used_kinds(data: ReportData) -> list[Performance]:

@@ -143,7 +143,7 @@ class Network(Kind, frozen=True, tag="network"):
         weights = network.split(done.model)
         values |= {"inputs": network.inputs, "outputs": outputs}
         values["weights"] = {name: _packed(array) for name, array in weights.items()}
-        layers = {name: (float(array.size),) for name, array in weights.items()}
+        layers: dict[str, tuple[float | None, ...]] = {name: (float(array.size),) for name, array in weights.items()}
         last = done.rounds[-1]
         figures = {"rounds": float(last.number), "training loss": last.train_loss or 0.0}
         figures |= {f"{name} on validation rows": value for name, value in last.metrics.items()}
@@ -167,7 +167,8 @@ class Network(Kind, frozen=True, tag="network"):
         if self.predicts == "class":
             return shares_of(out)
         if self.predicts == "number":
-            return out[:, 0] * values["label unit"] + values["label centre"]
+            numbers: F64 = out[:, 0] * values["label unit"] + values["label centre"]
+            return numbers
         return _logistic(out[:, 0])
 
     def _network(self, inputs: int, outputs: int) -> Described:

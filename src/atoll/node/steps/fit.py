@@ -310,8 +310,8 @@ class FitStep(Step[Fit]):
 
 def _likeliest(shares: F64, classes: F64) -> F64:
     """(n,) the class of the largest of (n, K) probabilities; NaN where they are not known."""
-    known = ~np.isnan(shares).any(axis=1)
-    return np.where(known, classes[np.where(known[:, None], shares, 0.0).argmax(axis=1)], np.nan)
+    lost = np.isnan(shares.sum(axis=1))
+    return np.where(lost, np.nan, classes[np.nan_to_num(shares).argmax(axis=1)])
 
 
 def _neither(values: F64) -> int:

@@ -5,6 +5,8 @@ Start with `fit.py`, the loop; `algorithms.py` and `combine.py` hold what can be
 
 from atoll.learn.horizontal.networks.algorithms import FedAdam, FedAvg, FedNova, FedProx, FedYogi, Scaffold
 from atoll.learn.horizontal.networks.averages import Averages, ExactAverages, MaskedAverages
+from atoll.learn.horizontal.networks.buffered_simulation import simulate_buffered
+from atoll.learn.horizontal.networks.buffers import Buffering, Mixed
 from atoll.learn.horizontal.networks.combine import Average, Quantised, TopBlocks
 from atoll.learn.horizontal.networks.fit import Fitted, Plan, fit
 from atoll.learn.horizontal.networks.flower_trainer import FlowerTrainer
@@ -22,6 +24,7 @@ __all__ = [
     "AtSite",
     "Average",
     "Averages",
+    "Buffering",
     "CentredClipping",
     "ExactAverages",
     "FedAdam",
@@ -36,6 +39,7 @@ __all__ = [
     "Keeper",
     "MaskedAverages",
     "Median",
+    "Mixed",
     "MultiKrum",
     "NormBound",
     "Plan",
@@ -54,4 +58,5 @@ __all__ = [
     "fit",
     "linear_contributions",
     "simulate",
+    "simulate_buffered",
 ]
