@@ -16,6 +16,7 @@ from atoll.learn.horizontal.networks.rules import Median, MultiKrum, TrimmedMean
 from atoll.learn.horizontal.networks.seen_updates import AtAggregator, AtSite
 from atoll.learn.horizontal.networks.shapley import Rated, linear_contributions
 from atoll.learn.horizontal.networks.simulate import Simulation, simulate
+from atoll.learn.horizontal.networks.texts import hashed_words
 from atoll.learn.horizontal.networks.torch_trainer import TorchTrainer, batch_norms
 from atoll.learn.horizontal.networks.trainer import Functions, Trained, Work
 
@@ -56,6 +57,7 @@ __all__ = [
     "Work",
     "batch_norms",
     "fit",
+    "hashed_words",
     "linear_contributions",
     "simulate",
     "simulate_buffered",

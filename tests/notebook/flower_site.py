@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from atoll.learn.horizontal.networks import Functions, Plan, Trained
-from atoll.serving.flower import join_superlink
+from atoll.notebook.flower import join_superlink
 
 
 def trainer(step, rows):

@@ -22,13 +22,13 @@ from atoll.core.message import encode
 from atoll.learn.horizontal.networks import Plan, TorchTrainer
 from atoll.learn.horizontal.networks.flower_client import PROTOCOL, Trained, superlink_app
 from atoll.node.home import Home
-from atoll.serving.flower import join_superlink
+from atoll.notebook.flower import join_superlink
 from atoll.testing import check_card
 from atoll.transport.grpc_link import load_grpc
 from atoll.transport.site import init_site
 from tests.node.sites import until
+from tests.notebook import flower_site
 from tests.repo.source import ROOT
-from tests.serving import flower_site
 
 load_grpc()  # Flower would load it as links between sites may not use it
 flower = pytest.importorskip("flwr.app")
