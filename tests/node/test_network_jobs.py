@@ -152,7 +152,8 @@ def test_what_is_read_with_numpy_is_what_pytorch_trained(network: Described) -> 
 
 
 @pytest.mark.processes
-def test_processes_train_what_the_simulation_trains(tmp_path: Path) -> None:
+def test_processes_train_what_the_simulation_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     parts, job = {name: part for name, part in frames().items() if name != "south"}, fitting(EVENT)
     del job["sites"]["south"]
     branches = Branches.of(tmp_path / "sites", parts)

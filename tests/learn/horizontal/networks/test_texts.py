@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from importlib import import_module
 
 import numpy as np
@@ -26,6 +27,14 @@ def test_words_and_pairs_fall_into_buckets_and_the_rest_is_padding() -> None:
     assert hashed_words([]).shape == (0, 256)
     with pytest.raises(InputError, match="at least 1 bucket"):
         hashed_words(["x"], buckets=0)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 TOPICS = (
