@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from atoll.core.channel import Gate
-from atoll.core.errors import ConnectionLost, ContractError, ProtocolError
+from atoll.core.errors import ConnectionLost, ContractError, InputError, ProtocolError
 from atoll.core.message import encode
 from atoll.learn.horizontal.networks import Plan, TorchTrainer
 from atoll.learn.horizontal.networks.flower_client import PROTOCOL, Trained, superlink_app
@@ -175,8 +175,10 @@ def test_a_site_that_has_not_allowed_it_takes_no_part(tmp_path: Path) -> None:
     assert not (tmp_path / "flower").exists()
 
 
-def test_nobody_at_the_address_is_said(tmp_path: Path) -> None:
+def test_nobody_at_the_address_is_said_and_other_machines_are_refused(tmp_path: Path) -> None:
     home = allowed(tmp_path, "bank")
+    with pytest.raises(InputError, match="without TLS"):
+        join_superlink(flower_site.trainer(1.0, 3), Plan(), "10.0.0.1:9094", home=home.folder)
     with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1:1 does not answer"):
         join_superlink(flower_site.trainer(1.0, 3), Plan(), "127.0.0.1:1", home=home.folder, tries=1)
 

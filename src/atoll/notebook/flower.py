@@ -26,7 +26,6 @@ def join_superlink(
     *,
     home: Path | None = None,
     server: str = "superlink",
-    certificates: bytes | None = None,
     tries: int = 8,
     over: Callable[[], bool] = lambda: False,
     on_message: Callable[[str], object] = lambda kind: None,
@@ -36,17 +35,16 @@ def join_superlink(
     Args:
         trainer: this site's network and rows.
         plan: epochs, batch, learning rate and schedule of local training.
-        supernode: host:port of the Runtime API of a `flower-supernode --isolation process`.
+        supernode: host:port of the Runtime API of a `flower-supernode --isolation process` on this machine.
         home: the site's folder; else the one that ATOLL_HOME names.
         server: what the audit file calls the server.
-        certificates: PEM of who has signed the SuperNode's certificate; without, the connection has no TLS.
         tries: how often the SuperNode is asked before it counts as gone.
         over: asked between messages.
         on_message: called after each message with its type.
 
     Raises:
         ContractError: the site has not said `atoll site allow flower-updates`.
-        InputError: Flower is not installed, or the disk is full.
+        InputError: as `serve_supernode`, or the disk is full.
         ConnectionLost: the SuperNode cannot be reached.
     """
     found = Home.find(home)
@@ -56,6 +54,6 @@ def join_superlink(
     try:
         gate = Gate(site, PROTOCOL.name, PROTOCOL.kinds, PROTOCOL.name, audit=audit)
         app = superlink_app(trainer, plan, gate=gate, server=server, seed=Rng.system().bytes(16))
-        serve_supernode(app, supernode, over=over, certificates=certificates, tries=tries, on_message=on_message)
+        serve_supernode(app, supernode, over=over, tries=tries, on_message=on_message)
     finally:
         audit.close()

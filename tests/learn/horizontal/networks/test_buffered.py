@@ -105,6 +105,9 @@ def test_damping_and_rules_that_cannot_be() -> None:
     for wrong in ({"size": 2}, {"staleness": -1}, {"power": -0.5}, {"server_lr": 0.0}, {"clip": 0.0}, {"mu": -1.0}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             Buffering(**wrong)
+    ends, _ = play(rules=Buffering(size=5))
+    assert "4 sites cannot fill a buffer of 5" in str(error_of(ends, HUB, InputError))
+    assert "cannot fill" in str(error_of(ends, "a", InputError))
     with pytest.raises(InputError, match="needs a seed"):
         simulated(seconds={"a": 1.0})
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -24,7 +24,7 @@ import numpy as np
 
 from atoll.core import protocol
 from atoll.core.channel import Channel
-from atoll.core.errors import ConnectionLost, ContractError, ProtocolError
+from atoll.core.errors import ConnectionLost, ContractError, InputError, ProtocolError
 from atoll.core.message import U32, AtMost, Message
 from atoll.crypto.random import Rng
 from atoll.learn.horizontal.networks import agreed
@@ -99,13 +99,11 @@ class _Site:
         mine, self.own = await trained(self.local, model, self.own, version, self.plan, self.rules, self.seed)
         await self.hub.send(Ready(version))  # (4)
         order = await self.hub.recv(Next, values=(model.size,))  # (3, 5)
-        newest = order.values.view(np.float32)
-        if not np.isfinite(newest).all() or not version <= order.version <= self.plan.rounds:
-            raise ProtocolError(f"{self.hub.peer} sent something else than a newer network")
+        newest = _network(self.hub, order, version, self.plan.rounds)
         if not order.sites:
             if order.version == version and not order.last:
                 raise ProtocolError(f"{self.hub.peer} refused an update that is not too old")
-            return newest.copy(), order.version, order.last
+            return newest, order.version, order.last
         self._check(order, version)
         mixed, mean = await mix(self._sums(order), order, self.metrics, self.plan, self.rules, mine)  # (6)
         self.buffers.append(mixed)
@@ -212,10 +210,10 @@ async def site(
 
     Raises:
         ProtocolError: as the card says.
-        InputError: training diverges here.
+        InputError: training diverges here, or there are fewer members than a buffer needs.
         IdentityError: a key is not signed by its site.
     """
-    names = tuple(sorted(members))
+    names = _enough(members, rules)
     tied = await ties.tie(hub, names, rng=rng, seal=seal, context=("buffered", *context))  # (1)
     local = Local(trainer, tied.me)
     vector = trainer.parameters()
@@ -226,7 +224,7 @@ async def site(
     first = await hub.recv(Next, values=(start.size,))  # (3)
     seed = hashlib.sha256(str(plan.seed).encode()).digest()[:16] if plan.seed is not None else rng.bytes(16)
     side = _Site(hub, local, plan, rules, tied, context, rng, metrics, seed, own)
-    model, version, last = first.values.view(np.float32).copy(), 0, False
+    model, version, last = _network(hub, first, 0, 0), 0, False
     while not last:
         model, version, last = await side.turn(model, version)
     local.install(model, side.own)
@@ -258,9 +256,11 @@ async def aggregator(
         The last network, and all buffers.
 
     Raises:
-        ProtocolError: as the card says.
+        ProtocolError: as the card says, or a site took longer for a training than a message may.
         ContractError: sites run something else.
+        InputError: there are fewer sites than a buffer needs.
     """
+    _enough(peers, rules)
     await ties.relay(peers)  # (1)
     metrics, model = await _joined(peers, plan, rules)  # (2)
     desk, buffers = Desk(rules, dict.fromkeys(peers, 0)), []
@@ -310,6 +310,26 @@ async def _joined(peers: Mapping[str, Channel], plan: Plan, rules: Buffering) ->
     if len(joined[0].metrics) > MOST_METRICS or not np.isfinite(values).all():
         raise ProtocolError(f"{names[0]} sent something else than a network and names of metrics")
     return joined[0].metrics, values
+
+
+def _enough(members: Iterable[str], rules: Buffering) -> tuple[str, ...]:
+    """Return the members in alphabetical order, if they can fill a buffer."""
+    names = tuple(sorted(members))
+    if len(names) < rules.size:
+        raise InputError(
+            f"{len(names)} sites cannot fill a buffer of {rules.size}",
+            step="networks",
+            cure="Add sites, or lower `size`.",
+        )
+    return names
+
+
+def _network(hub: Channel, order: Next, least: int, most: int) -> F32:
+    """Return the network that an order holds, if its version is one that may be."""
+    values: F32 = order.values.view(np.float32).copy()
+    if not np.isfinite(values).all() or not least <= order.version <= most:
+        raise ProtocolError(f"{hub.peer} sent something else than a newer network")
+    return values
 
 
 async def _ready(peer: Channel, version: int) -> bool:

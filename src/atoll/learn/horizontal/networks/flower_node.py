@@ -14,13 +14,14 @@ from typing import Any
 from atoll.core.errors import ConnectionLost, InputError
 from atoll.learn.horizontal.networks.flower_trainer import flower_library
 
+HERE = ("127.0.0.1", "localhost", "[::1]")
+
 
 def serve_supernode(
     app: Any,
     address: str,
     *,
     over: Callable[[], bool] = lambda: False,
-    certificates: bytes | None = None,
     tries: int = 8,
     pause: float = 0.5,
     on_message: Callable[[str], object] = lambda kind: None,
@@ -29,20 +30,25 @@ def serve_supernode(
 
     Args:
         app: a ClientApp of this site.
-        address: host:port of the SuperNode's Runtime API, on this machine.
+        address: host:port of the SuperNode's Runtime API, on this machine, for the connection has no TLS.
         over: asked between messages.
-        certificates: PEM of who has signed the SuperNode's certificate; without, the connection has no TLS.
         tries: how often it is asked before it counts as gone.
         pause: seconds between questions for work.
         on_message: called after each message with its type.
 
     Raises:
-        InputError: Flower is not installed, or is another one than this was written for.
+        InputError: the address is not of this machine, Flower is not installed, or another than this was written for.
         ConnectionLost: the SuperNode cannot be reached.
     """
+    if address.rpartition(":")[0] not in HERE:
+        raise InputError(
+            f"the SuperNode at {address} may not be on this machine, and updates would travel without TLS",
+            step="networks",
+            cure="Run the SuperNode here, and name it as 127.0.0.1:PORT.",
+        )
     flower_library()
     try:
-        node = _Node(address, certificates, tries)
+        node = _Node(address, tries)
     except ImportError as cause:
         raise InputError(
             f"Flower {version('flwr')} has other internals than 1.42, for which this was written",
@@ -68,12 +74,12 @@ def serve_supernode(
 class _Node:
     """The SuperNode's Runtime API, as Flower's own helper uses it."""
 
-    def __init__(self, address: str, certificates: bytes | None, tries: int) -> None:
+    def __init__(self, address: str, tries: int) -> None:
         from flwr.supercore.constant import TaskType
         from flwr.supercore.runtime import RuntimeHttpClient
         from flwr.supernode.runtime import run_clientapp as helper
 
-        self.address, self.certificates, self.client, self.kind = address, certificates, RuntimeHttpClient, TaskType
+        self.address, self.client, self.kind = address, RuntimeHttpClient, TaskType
         self.pull, self.push, self.end = helper.pull_task_input, helper.push_message, helper.push_task_output
         self.tries = tries
         self.lost: type[Exception] = helper.httpx.HTTPError
@@ -87,8 +93,8 @@ class _Node:
         retry.max_tries = self.tries
         return self.client.from_server_address(
             server_address=self.address,
-            insecure=self.certificates is None,
-            root_certificates=self.certificates,
+            insecure=True,
+            root_certificates=None,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), *more],
             retry_invoker=retry,
         )
