@@ -148,7 +148,7 @@ class Network(Kind, frozen=True, tag="network"):
         figures = {"rounds": float(last.number), "training loss": last.train_loss or 0.0}
         figures |= {f"{name} on validation rows": value for name, value in last.metrics.items()}
         curves = {"training": tuple(one.train_loss or 0.0 for one in done.rounds)}
-        if self.validation:
+        if last.metrics:
             curves["validation"] = tuple(one.metrics["loss"] for one in done.rounds)
         return Fitted(here.rows, values, figures, grids=(Grid("Layers", ("numbers",), layers),), curves=curves)
 
