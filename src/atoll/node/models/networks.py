@@ -38,7 +38,7 @@ class Network(Kind, frozen=True, tag="network"):
         hidden: sizes of the dense layers before the last one.
         activation: `relu` or `tanh`, after every layer but the last.
         dropout: share of the numbers after hidden dense layers that training sets to 0.
-        image: `[height, width]` if the columns are the grey values of an image, row by row.
+        image: `[height, width]` if the columns are grey values of an image, row by row, as the aggregator lists them.
         filters: for an image, outputs of each convolution of 3 by 3, which a maximum over 2 by 2 follows.
         algorithm: `fedavg`, `fedprox`, `fednova`, `scaffold`, `fedadam` or `fedyogi`; see "Train networks".
         server_lr: factor on the average; that of the algorithm if left out.
