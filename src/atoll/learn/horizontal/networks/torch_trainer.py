@@ -116,13 +116,13 @@ class TorchTrainer:
         self._train = self._rows(train, "training")
         self._test = self._rows(test, "held-out") if test is not None else tuple(part[:0] for part in self._train)
 
-    def arrays(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of what stands in the vector, in its order."""
-        return {name: tuple(value.shape) for name, value in self._tensors.items()}
-
     def layout(self) -> Layout:
         """Parameters are weights, floating-point buffers are statistics, but for those that stay local."""
         return self._layout
+
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what stands in the vector, in its order."""
+        return {name: tuple(value.shape) for name, value in self._tensors.items()}
 
     def parameters(self) -> F32:
         """Return all parameters and floating-point buffers, one after the other, float32."""
