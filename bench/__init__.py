@@ -22,6 +22,7 @@ NAMES = (
     "garbled",
     "product",
     "fedavg",
+    "text",
     "robust",
     "trees",
     "lossless",

@@ -5,14 +5,18 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from atoll.learn.horizontal.networks import (
     Average,
+    Buffering,
     FedAdam,
     FedAvg,
     FedNova,
     FedProx,
     FedYogi,
     Fitted,
+    Mixed,
     Plan,
     Quantised,
     Scaffold,
@@ -20,6 +24,7 @@ from atoll.learn.horizontal.networks import (
     TopBlocks,
     fit,
     simulate,
+    simulate_buffered,
 )
 from atoll.learn.horizontal.networks.algorithms import Algorithm
 from atoll.learn.horizontal.networks.combine import Combine
@@ -28,11 +33,14 @@ from bench import digits
 from bench.harness import PeerUnavailable, Report, peer_environment
 from bench.partition import evenly, skewed
 
-TITLE = "Federated averaging of a small network, beside its central twin and Flower"
+TITLE = "Federated averaging of a small network, beside its central twin and Flower, and with a slow site"
 SIZES = {"small": (10, 10), "medium": (50, 20), "large": (50, 40)}
 """Sites and rounds."""
 
 GOAL = 97.0
+SLOWER = 10
+"""How many times longer the slow site takes for a local training."""
+
 WIRE = 24
 """Bytes of a number in an exact secure sum."""
 
@@ -91,8 +99,51 @@ def run(size: str, report: Report) -> None:
         note=f"one process, processor time {mine.cpu:.0f} s; bytes as of exact secure sums, {WIRE} a number; "
         f"{peer['note']}".rstrip("; "),
     )  # fmt: skip
+    slow_site(report, sites, rounds)
     if size == "large":
         compare(report, plan, sites, seconds)
+
+
+def slow_site(report: Report, sites: int, rounds: int) -> None:
+    """One site trains ten times slower: rounds that wait for it, beside buffers that do not, on a clock that counts.
+
+    A local training takes a fast site one unit of time, whatever it takes here; messages take none.
+    """
+    parts, plan = evenly(len(digits.digits()[0]), sites), Plan(rounds=rounds, epochs=5, batch=10, lr=0.1, seed=1)
+    waiting = federated(parts, plan, optimizer=digits.momentum)
+    size = max(3, sites // 3)
+    many = msgspec.structs.replace(plan, rounds=rounds * sites // size)
+    times, accuracy = buffered(parts, many, Buffering(size=size))
+    for goal in (95.0, GOAL):
+        before = next((k for k, value in enumerate(waiting.accuracy, 1) if value >= goal), None)
+        after = next((at for at, value in zip(times, accuracy, strict=True) if value >= goal), None)
+        report.row(
+            f"digits, {sites} sites, one {SLOWER} times slower, buffers of {size}: time to {goal:g} %",
+            times[-1] if after is None else after, unit="trainings of a fast site",
+            limit=None if before is None else float(before * SLOWER), limit_name="rounds that wait for all",
+            note=f"simulated clock; best {max(accuracy):.2f} %, with rounds {max(waiting.accuracy):.2f} %"
+            + ("; not reached" if after is None else ""),
+        )  # fmt: skip
+
+
+def buffered(parts: list[Any], plan: Plan, rules: Buffering) -> tuple[list[float], list[float]]:
+    """Train in buffers, the last site slow; times of the versions, and their accuracies in % on all held-out rows."""
+    import torch
+
+    *_, x, y = (torch.as_tensor(part) for part in digits.digits())
+    named = {f"site-{k:02d}": one for k, one in enumerate(digits.trainers(parts, optimizer=digits.momentum))}
+    seconds = {name: 1.0 + 0.01 * k for k, name in enumerate(named)} | {max(named): float(SLOWER)}
+    network, times, accuracy = digits.network(), list[float](), list[float]()
+
+    def look(at: float, mixed: Mixed, model: Any) -> None:
+        torch.nn.utils.vector_to_parameters(torch.as_tensor(model), network.parameters())
+        with torch.no_grad():
+            accuracy.append(100 * (network(x).argmax(dim=1) == y).double().mean().item())
+        times.append(at)
+
+    plan = msgspec.structs.replace(plan, evaluate=0)
+    simulate_buffered(named, plan, rules, seconds=seconds, on_buffer=look)
+    return times, accuracy
 
 
 def compare(report: Report, plan: Plan, sites: int, limit: float) -> None:

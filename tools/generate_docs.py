@@ -286,8 +286,8 @@ def field_default(field: Any) -> str:
         return "required"
     if field.default is msgspec.NODEFAULT or isinstance(field.default, msgspec.Struct):
         return ""
-    value = field.default
-    return "" if value is None or value in ("", ()) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    value = list(field.default) if isinstance(field.default, tuple) else field.default
+    return "" if value is None or value in ("", []) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def first_paragraph(thing: Any) -> str:

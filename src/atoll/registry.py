@@ -58,6 +58,8 @@ PROTOCOL_MODULES = (
     "atoll.protocols.transfer_check",
     "atoll.protocols.vole_intersection",
     "atoll.protocols.vole_oprf",
+    "atoll.learn.horizontal.networks.buffered",
+    "atoll.learn.horizontal.networks.flower_client",
     "atoll.learn.horizontal.networks.seen_updates",
     "atoll.learn.vertical.trees.predict",
     "atoll.learn.vertical.trees.protocol",

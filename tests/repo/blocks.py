@@ -84,6 +84,7 @@ def _run(command: list[str], folder: Path, where: str) -> None:
     tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {key: value for key, value in os.environ.items() if not key.startswith(("ATOLL", "PYTEST"))}
     env |= {"PATH": tools, "COLUMNS": "100", "NO_COLOR": "1", "PYTHONPATH": str(ROOT / "src")}
+    env["OMP_NUM_THREADS"] = "1"  # pages run beside other tests, and small networks gain nothing by more
     done = subprocess.run(
         command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, timeout=SECONDS,

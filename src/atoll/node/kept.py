@@ -35,6 +35,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         coefficients: its table.
         grids: further tables.
         values: what prediction needs.
+        curves: the loss after every round, by the rows that it is over; empty for models without rounds.
     """
 
     job: str
@@ -50,6 +51,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     coefficients: tuple[Coefficient, ...]
     grids: tuple[Grid, ...]
     values: dict[str, Any]
+    curves: dict[str, tuple[float, ...]] = {}
 
     def predict(self, frame: Any) -> NDArray[np.float64]:
         """Predict for new rows; nothing is sent.

@@ -21,7 +21,7 @@ from atoll.node.policy import weak_of
 from atoll.node.steps import Work, build
 from atoll.node.steps.evaluate import EvaluateStep
 from atoll.node.steps.totals import LEFT
-from atoll.node.tables import headline, tables
+from atoll.node.tables import headline, losses, tables
 from atoll.report import (
     SECUREBOOST,
     Alignment,
@@ -252,7 +252,7 @@ def _rule(rule: Any) -> str:
 def _history(work: Work) -> History | None:
     history = work.state.get("history")
     if history is None:
-        return None
+        return losses(work)
     series = [Series(name="training", values=tuple(history.train_log_loss))]
     if history.valid_log_loss:
         series.append(Series(name="validation", values=tuple(history.valid_log_loss)))

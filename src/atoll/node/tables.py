@@ -10,7 +10,7 @@ import msgspec
 from atoll.node import figures
 from atoll.node.figures import named, probability, shown, table
 from atoll.node.steps.totals import REVEALED, Revealed
-from atoll.report.model import Table
+from atoll.report.model import History, Series, Table
 
 if TYPE_CHECKING:
     from atoll.node.kept import Kept
@@ -50,6 +50,18 @@ def headline(work: Work) -> str:
         return f"Statistics over {over}."
     title, label = fitted[0].model.title, fitted[0].label
     return f"{title[0].upper()}{title[1:]}{f' of {label}' if label else ''} over {over}."
+
+
+def losses(work: Work) -> History | None:
+    """How losses fell from round to round; None without models that have rounds."""
+    fitted: dict[str, Kept] = work.state.get("fitted", {})
+    some = {name: kept.curves for name, kept in fitted.items() if kept.curves}
+    series = tuple(
+        Series(name=f"{name}, {part}" if len(some) > 1 else part, values=values)
+        for name, curves in some.items()
+        for part, values in curves.items()
+    )
+    return History(metric="loss", series=series, round="round") if series else None
 
 
 def _statistics(lines: Sequence[Statistics]) -> list[Table]:

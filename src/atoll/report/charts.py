@@ -280,16 +280,17 @@ def _history(history: History | None) -> Chart | None:
     if history is None or not any(series.values for series in history.series):
         return None
     styles = [{"color": f"@{name}", "width": 2.25} for name in ("partnership", "pooled", "alone")]
+    one = _label(history.round)
     traces = [
         {
             "type": "scatter", "mode": "lines", "name": _label(series.name),
             "x": list(range(1, len(series.values) + 1)), "y": list(series.values),
-            "line": styles[place % len(styles)], "hovertemplate": "tree %{x}: %{y:.4f}<extra></extra>",
+            "line": styles[place % len(styles)], "hovertemplate": f"{one} %{{x}}: %{{y:.4f}}<extra></extra>",
         }
         for place, series in enumerate(history.series)
     ]  # fmt: skip
     layout: dict[str, Any] = {
-        "xaxis": _axis("Trees", rangemode="tozero", showgrid=False, nticks=8),
+        "xaxis": _axis(f"{one}s".capitalize(), rangemode="tozero", showgrid=False, nticks=8),
         "yaxis": _axis(_label(history.metric), nticks=6, hoverformat=".4f"),
         "legend": _legend("top"),
     }
@@ -300,11 +301,17 @@ def _history(history: History | None) -> Chart | None:
         layout["annotations"] = [
             {
                 "x": history.best, "yref": "paper", "y": 0.97, "xanchor": "right", "xshift": -4, "showarrow": False,
-                "text": f"best: tree {history.best}", "font": {"color": "@muted"},
+                "text": f"best: {one} {history.best}", "font": {"color": "@muted"},
             }
         ]  # fmt: skip
     rounds = max(len(series.values) for series in history.series)
-    return Chart("history", f"Training history of {clean(history.metric)} over {rounds} trees", 340, traces, layout)
+    return Chart(
+        "history",
+        f"Training history of {clean(history.metric)} over {rounds} {clean(history.round)}s",
+        340,
+        traces,
+        layout,
+    )
 
 
 def _survival(found: SurvivalCurves, number_: int) -> Chart:

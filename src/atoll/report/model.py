@@ -160,11 +160,13 @@ class History(_Part, frozen=True):
         metric: Name of the metric, such as "log-loss".
         series: One per part of the data, all of the same length.
         best: The round kept by early stopping, 1 and up; None if all rounds are kept.
+        round: What a round is.
     """
 
     metric: str
     series: tuple[Series, ...]
     best: int | None = None
+    round: str = "tree"
 
 
 class Overlap(_Part, frozen=True):

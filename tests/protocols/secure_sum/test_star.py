@@ -141,13 +141,22 @@ def test_values_that_are_too_large_for_all_sites_together() -> None:
     assert "stay below 9.9e+27" in str(error_of(ends, "c", InputError))
 
 
-@pytest.mark.parametrize("weight", [0.0, -1.0, 1.5, math.nan])
+@pytest.mark.parametrize("weight", [-1.0, 1.5, math.nan])
 def test_weights_out_of_range(weight: float) -> None:
     def mean(sums: Sums) -> Any:
         return sums.mean(np.ones(3), weight=weight if sums.site == "c" else 1.0, clip=1.0, what="a layer")
 
     ends, _ = play(dict.fromkeys(MEMBERS, mean), timeout=0.3)
     assert "weight of a layer" in str(error_of(ends, "c", InputError))
+
+
+def test_a_weight_of_nothing_adds_nothing() -> None:
+    def mean(sums: Sums) -> Any:
+        quiet = sums.site == "c"
+        return sums.mean(np.full(3, 0.9 if quiet else 0.5), weight=0.0 if quiet else 1.0, clip=1.0, what="a layer")
+
+    ends, _ = play(dict.fromkeys(MEMBERS, mean), checked=True)
+    assert all(np.allclose(ends[name], 0.5, atol=1e-8) for name in MEMBERS), ends
 
 
 @pytest.mark.parametrize("adds", [True, False])

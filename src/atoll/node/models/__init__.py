@@ -2,6 +2,7 @@
 
 from atoll.node.models.base import Coefficient, Fitted, Grid, Here, Kind, Label
 from atoll.node.models.classifiers import Bayes, Discriminant, Multinomial, Svm
+from atoll.node.models.networks import Network
 from atoll.node.models.regressions import Cox, Gamma, Linear, Logistic, Poisson
 from atoll.node.models.shapes import KMeans, Pca
 from atoll.node.models.trees import Boosted, Forest
@@ -30,4 +31,5 @@ AnyModel = (
     | Forest
     | KMeans
     | Pca
+    | Network
 )

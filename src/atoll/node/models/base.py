@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import msgspec
@@ -76,6 +77,8 @@ class Here:
         rows: such rows of all sites.
         minimum: fewest rows over which a total is opened.
         rng: this site's own randomness.
+        progress: is told how far a fit in rounds has come: what, how many are done, of how many.
+        folder: where such a fit keeps its side, so that one that was cut off goes on; None where nothing is kept.
     """
 
     table: Columns
@@ -86,6 +89,8 @@ class Here:
     rows: int
     minimum: int
     rng: Rng
+    progress: Callable[[str, int, int], object] = lambda what, done, total: None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class Fitted:
         figures: how good it is, by name.
         coefficients: the table; empty for models without one.
         grids: further tables.
+        curves: what was measured after every round, by name; empty for models without rounds.
     """
 
     rows: int
@@ -105,6 +111,7 @@ class Fitted:
     figures: dict[str, float] = field(default_factory=dict)
     coefficients: tuple[Coefficient, ...] = ()
     grids: tuple[Grid, ...] = ()
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 class _Abstract(msgspec.StructMeta, ABCMeta):
@@ -149,6 +156,9 @@ class Kind(
     def tells(self) -> tuple[str, ...]:
         """What every site learns with these keys, one entry a line."""
         return self.learns
+
+    def check(self) -> None:
+        """Refuse, before anything is sent, what this site cannot fit."""
 
     @abstractmethod
     async def fit(self, totals: Totals, here: Here) -> Fitted:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -25,6 +28,7 @@ from atoll.node.steps.groups import check_groups, groups_of
 from atoll.node.steps.quality import quality
 from atoll.node.steps.split import TEST, Share, Split, draw
 from atoll.node.steps.totals import enough, shared, still_enough, sum_protocol, totals
+from atoll.node.store import RESUME
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
@@ -127,6 +131,7 @@ class FitStep(Step[Fit]):
             InputError: naming the column.
         """
         self.says(work.job)
+        self.params.model.check()
         if work.table is None:
             return
         label, table = self._label_of(work.job), work.table.columns
@@ -192,6 +197,7 @@ class FitStep(Step[Fit]):
         try:
             async with totals(session, work, self.name) as sums:
                 here = await self._here(sums, work, columns, y, out)
+                here = dataclasses.replace(here, progress=session.progress, folder=self._folder(work))
                 done = await params.model.fit(sums, here)
                 await self._measure(sums, done, table, y, out, agreed.minimum)
         except InputError as error:
@@ -244,6 +250,11 @@ class FitStep(Step[Fit]):
             rng=work.rng.spawn(),
         )
 
+    def _folder(self, work: Work) -> Path | None:
+        """Where this fit of this run, among these sites, keeps its side, if anything is kept."""
+        name = hashlib.sha256(work.run + msgspec.json.encode([self.params, work.state["among"]])).hexdigest()[:16]
+        return work.store.path(f"{RESUME}/{self.name}-{name}") if work.run else None
+
     def _label(self, work: Work) -> tuple[F64, tuple[str, ...]]:
         """The label as numbers, NaN where it is missing, and the names of its classes if it is text.
 
@@ -291,6 +302,8 @@ class FitStep(Step[Fit]):
             return
         on = out if self.params.test else np.ones(len(y), np.bool_)
         score = self.params.model.predict(done.values, table.take(np.flatnonzero(on)))
+        if self.wants == "class" and score.ndim == 2:
+            score = _likeliest(score, np.array(done.values["classes"], np.float64))
         found = await quality(sums, self.wants, score, y[on], minimum)
         where = " on rows kept out" if self.params.test else ""
         done.figures.update({name + where: value for name, value in found.items()})
@@ -316,6 +329,7 @@ class FitStep(Step[Fit]):
             coefficients=tuple(replace(line, term=_by_name(line.term, classes)) for line in done.coefficients),
             grids=tuple(replace(grid, heads=tuple(_by_name(h, classes) for h in grid.heads)) for grid in done.grids),
             values=done.values,
+            curves=dict(done.curves),
         )
 
     async def resume(self, work: Work) -> None:
@@ -325,6 +339,12 @@ class FitStep(Step[Fit]):
     def _take(self, work: Work, kept: Kept) -> None:
         work.state.setdefault("fitted", {})[self.name] = kept
         work.report[self.name] = {"kind": kept.model.title, "rows": kept.rows, **kept.figures}
+
+
+def _likeliest(shares: F64, classes: F64) -> F64:
+    """(n,) the class of the largest of (n, K) probabilities; NaN where they are not known."""
+    lost = np.isnan(shares.sum(axis=1))
+    return np.where(lost, np.nan, classes[np.nan_to_num(shares).argmax(axis=1)])
 
 
 def _neither(values: F64) -> int:

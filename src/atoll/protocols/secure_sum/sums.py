@@ -95,7 +95,7 @@ class Sums:
 
         Args:
             values: (n,) float64 or float32, finite, the same n at every site; cut off at ±clip.
-            weight: This site's weight as a part of the largest that a site may have, above 0 and up to 1.
+            weight: This site's weight as a part of the largest that a site may have, 0 to 1; with 0 it adds nothing.
             clip: Largest size of a value, the same at every site.
             what: What is averaged, in a few words.
             bits: 32 or 16 bits a number on the wire; with s sites steps of clip · s / 2^(bits − 1).
@@ -106,8 +106,8 @@ class Sums:
             ProtocolError: A site did something else.
         """
         values = self._checked(values, what)
-        if not 0 < weight <= 1:
-            raise InputError(f"the weight of {what} is {weight}, not above 0 and up to 1", site=self.site)
+        if not 0 <= weight <= 1:
+            raise InputError(f"the weight of {what} is {weight}, not between 0 and 1", site=self.site)
         quantiser = Quantiser(clip, len(self.sites), bits, stochastic=True)
         question = Question(what[:WHAT_LIMIT], bits, values.size + 1, model)
         mine = await offload(quantiser.encode, values, self.rng, weight=weight)

@@ -9,9 +9,11 @@ import pytest
 
 from atoll.core.errors import InputError
 from atoll.learn.horizontal.networks import FlowerTrainer, Plan
+from atoll.transport.grpc_link import load_grpc
 from tests.learn.horizontal.networks.linear import Line, skewed_sites, trainers
 from tests.learn.horizontal.networks.runs import fit_all
 
+load_grpc()  # Flower would load it as links between sites may not use it
 flower = pytest.importorskip("flwr.app")
 clientapp = pytest.importorskip("flwr.clientapp")
 SIZES = (5, 12, 30)

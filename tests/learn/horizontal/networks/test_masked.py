@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from atoll.core.errors import InputError, ProtocolError
-from atoll.learn.horizontal.networks import ExactAverages, MaskedAverages, Plan, fit
+from atoll.learn.horizontal.networks import ExactAverages, MaskedAverages, Plan, Quantised, TopBlocks, fit, simulate
 from atoll.protocols.secure_sum import direct
+from atoll.protocols.secure_sum.totals import Totals
 from tests.learn.horizontal.networks.linear import skewed_sites, trainers
 from tests.learn.horizontal.networks.runs import fit_all
 from tests.protocols.secure_sum.meshes import play_mesh
@@ -55,6 +57,22 @@ def test_training_over_masked_words_comes_as_near() -> None:
     got, _ = play(use)
     np.testing.assert_allclose(got[1], want, atol=3e-7)
     assert np.array_equal(got[0], got[2])
+
+
+@pytest.mark.parametrize("rule", [TopBlocks(keep=0.5, block=1), Quantised(bits=6)])
+def test_compressed_updates_with_error_feedback_cross_masked_sums_bit_for_bit(rule: Any) -> None:
+    plan = Plan(rounds=6, epochs=2, lr=0.2, sample=0.7, seed=1, schedule="cosine")
+    sites, others = trainers(skewed_sites()), trainers(skewed_sites())
+
+    async def use(sums: Any, k: int) -> Any:
+        return await fit(sites[k], sums, plan, combine=rule)
+
+    async def simulated(totals: Totals) -> Any:
+        return await fit(others[SITES.index(totals.site)], totals, plan, combine=rule)
+
+    want = simulate(SITES, simulated)[0]
+    got, _ = play(use)
+    assert all(np.array_equal(one.model, want.model) and one.rounds == want.rounds for one in got)
 
 
 def test_what_fits_no_masked_word_is_named() -> None:

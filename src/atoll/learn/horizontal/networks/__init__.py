@@ -5,6 +5,8 @@ Start with `fit.py`, the loop; `algorithms.py` and `combine.py` hold what can be
 
 from atoll.learn.horizontal.networks.algorithms import FedAdam, FedAvg, FedNova, FedProx, FedYogi, Scaffold
 from atoll.learn.horizontal.networks.averages import Averages, ExactAverages, MaskedAverages
+from atoll.learn.horizontal.networks.buffered_simulation import simulate_buffered
+from atoll.learn.horizontal.networks.buffers import Buffering, Mixed
 from atoll.learn.horizontal.networks.combine import Average, Quantised, TopBlocks
 from atoll.learn.horizontal.networks.fit import Fitted, Plan, fit
 from atoll.learn.horizontal.networks.flower_trainer import FlowerTrainer
@@ -14,6 +16,7 @@ from atoll.learn.horizontal.networks.rules import Median, MultiKrum, TrimmedMean
 from atoll.learn.horizontal.networks.seen_updates import AtAggregator, AtSite
 from atoll.learn.horizontal.networks.shapley import Rated, linear_contributions
 from atoll.learn.horizontal.networks.simulate import Simulation, simulate
+from atoll.learn.horizontal.networks.texts import hashed_words
 from atoll.learn.horizontal.networks.torch_trainer import TorchTrainer, batch_norms
 from atoll.learn.horizontal.networks.trainer import Functions, Trained, Work
 
@@ -22,6 +25,7 @@ __all__ = [
     "AtSite",
     "Average",
     "Averages",
+    "Buffering",
     "CentredClipping",
     "ExactAverages",
     "FedAdam",
@@ -36,6 +40,7 @@ __all__ = [
     "Keeper",
     "MaskedAverages",
     "Median",
+    "Mixed",
     "MultiKrum",
     "NormBound",
     "Plan",
@@ -52,6 +57,8 @@ __all__ = [
     "Work",
     "batch_norms",
     "fit",
+    "hashed_words",
     "linear_contributions",
     "simulate",
+    "simulate_buffered",
 ]

@@ -13,9 +13,6 @@ from atoll.protocols.secure_sum.totals import Totals
 
 F32 = NDArray[np.float32]
 
-NO_WEIGHT = 2.0**-30
-"""Share of a site that does not count: a masked mean takes none of 0, and the site adds zeros."""
-
 
 class Averages(Protocol):
     """Averages float32 vectors over the sites of a job; what carries it may round, the same at every site."""
@@ -86,6 +83,5 @@ class MaskedAverages:
         if not total > 0:
             raise ProtocolError(f"no site has anything to average ({what})")
         mine = vector.astype(np.float64) if weight > 0 else np.zeros(vector.size)
-        share = max(weight / total, NO_WEIGHT)
-        mean = await self.sums.mean(mine, weight=share, clip=self.clip, what=what)
+        mean = await self.sums.mean(mine, weight=weight / total, clip=self.clip, what=what)
         return mean.astype(np.float32), total

@@ -6,7 +6,6 @@ server would do with an average.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 from collections.abc import Callable, Mapping
@@ -24,12 +23,10 @@ from atoll.learn.horizontal.networks.algorithms import Algorithm, FedAvg
 from atoll.learn.horizontal.networks.averages import F32, Averages, ExactAverages
 from atoll.learn.horizontal.networks.combine import Average, Combine, Turn
 from atoll.learn.horizontal.networks.kept import Keeper, Progress, Round
+from atoll.learn.horizontal.networks.local import Local
 from atoll.learn.horizontal.networks.seen_updates import Aggregator
-from atoll.learn.horizontal.networks.trainer import Layout, Trained, Trainer, Work
+from atoll.learn.horizontal.networks.trainer import Trained, Trainer, Work
 from atoll.protocols.secure_sum.totals import Totals
-
-LARGEST = 1e15
-"""Numbers of an update beyond it come from a loss that diverges, and their squares would not fit."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -170,7 +167,7 @@ async def fit(
         if keeper is not None:
             keeper.keep(progress)
         on_round(done)
-    site.install(progress.model, progress.own)
+    site.local.install(progress.model, progress.own)
     return Fitted(progress.model, tuple(progress.rounds), progress.state.shared)
 
 
@@ -187,15 +184,13 @@ class _Site:
     aggregator: Aggregator | None
 
     def __post_init__(self) -> None:
-        self.layout: Layout = self.trainer.layout()
-        self.places = self.layout.shared
-        self.own = self.layout.own(self.trainer.parameters().size)
-        self.weights = self.layout.weights.size
+        self.local = Local(self.trainer, self.totals.site)
+        self.weights = self.local.weights
 
     async def begin(self, keeper: Keeper | None, rng: Rng) -> Progress:
         """Make sure that all do the same, and find the common beginning or the last round that all sites kept."""
         vector = self.trainer.parameters()
-        sizes = [self.places.size, self.weights, *self.totals.sites]
+        sizes = [self.local.places.size, self.weights, *self.totals.sites]
         document = msgspec.json.encode([self.plan, self.algorithm, self.combine, sizes])
         await agreed.check_same(self.totals, document, what="the network, the algorithm and the plan")
         run = hashlib.sha256(document).digest()
@@ -210,8 +205,8 @@ class _Site:
             seed = hashlib.sha256(str(self.plan.seed).encode()).digest()[:16]
         first = float(self.totals.site == self.totals.sites[0])
         exact = ExactAverages(self.totals)  # another carrier may be made for the size of updates
-        model, _ = await exact.average(self._shared(vector), first, what="the network to begin with")
-        return Progress(run, seed, model, vector[self.own])
+        model, _ = await exact.average(self.local.shared(vector), first, what="the network to begin with")
+        return Progress(run, seed, model, vector[self.local.own])
 
     async def round(self, progress: Progress) -> Round:
         """Train where it is this site's turn, combine, step; `progress` moves on by one round."""
@@ -239,26 +234,15 @@ class _Site:
         progress.rounds.append(Round(number + 1, metrics, loss, mean.weight))
         return progress.rounds[-1]
 
-    def install(self, model: F32, own: F32) -> None:
-        """Give the trainer a common network, with this site's own numbers."""
-        vector = np.empty(model.size + own.size, np.float32)
-        vector[self.places] = model
-        vector[self.own] = own
-        self.trainer.load(vector)
-
     async def _train(self, progress: Progress, number: int) -> tuple[F32, F32, Trained]:
         """Train from the common network; return the update, what goes beside it, and what training says."""
         seed = agreed.number(progress.seed, "training", number, self.totals.site)
         pull = self.algorithm.pull(progress.state, self.weights)
         work = Work(number, self.plan.epochs, self.plan.batch, self.plan.lr_at(number), seed, pull)
-        self.install(progress.model, progress.own)
+        change, progress.own, done = await self.local.train(progress.model, progress.own, work)
+        if done.rows == 0:
+            return np.zeros(self.weights, np.float32), self._nothing(), done
         try:
-            done = await asyncio.to_thread(self.trainer.train, work)
-            vector = self.trainer.parameters()
-            change = self._shared(vector, done.loss) - progress.model
-            progress.own = vector[self.own]
-            if done.rows == 0:
-                return np.zeros(self.weights, np.float32), self._nothing(), done
             update, extra = self.algorithm.upload(change[: self.weights], done, progress.state)
         except AtollError as error:
             raise error.located(site=self.totals.site, step="networks") from None
@@ -281,33 +265,16 @@ class _Site:
 
     async def _metrics(self, model: F32, own: F32, *beside: float) -> tuple[dict[str, float], list[float]]:
         """Return a network's metrics over all sites' held-out rows, and the sums of what goes beside them."""
-        self.install(model, own)
-        sums = await asyncio.to_thread(self.trainer.evaluate)
+        sums = await self.local.evaluate(model, own)
         names = sorted(sums.keys() - {"rows"})
         mine = np.array([sums["rows"], *(sums[name] for name in names), *beside], np.float64)
         rows, *told = (await self.totals.total(mine, what=f"metrics: {', '.join(names)}")).tolist()
         metrics = {name: value / rows for name, value in zip(names, told[: len(names)], strict=True)} if rows else {}
         return metrics, told[len(names) :]
 
-    def _shared(self, vector: F32, loss: float = 0.0) -> F32:
-        """Return what sites share of a vector.
-
-        Raises:
-            InputError: training has diverged.
-        """
-        shared = vector[self.places]
-        if not (math.isfinite(loss) and np.abs(shared).max(initial=0) < LARGEST):
-            raise InputError(
-                "the network has numbers that are not finite or far too large",
-                site=self.totals.site,
-                step="networks",
-                cure="Lower the learning rate, clip gradients, and look for missing values in this site's columns.",
-            )
-        return shared
-
     def _nothing(self) -> F32:
         """What goes beside the update of a site that was not drawn."""
-        return np.zeros(self.algorithm.beside(self.weights) + self.layout.statistics.size, np.float32)
+        return np.zeros(self.algorithm.beside(self.weights) + self.local.layout.statistics.size, np.float32)
 
 
 def _enough(plan: Plan, rounds: list[Round]) -> bool:

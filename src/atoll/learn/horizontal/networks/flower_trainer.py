@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,27 @@ ROWS = "num-examples"
 
 LIFE = 43_200.0
 """Seconds for which a message is said to be valid, as by Flower itself."""
+
+
+def flower_library() -> Any:
+    """Return Flower's records and messages.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    from atoll.transport.grpc_link import load_grpc
+
+    if "grpc" not in sys.modules:
+        load_grpc()  # before Flower loads it without the restriction to TLS 1.3, for links between sites
+    try:
+        from flwr import app
+    except ImportError:
+        raise InputError(
+            "a Flower app needs Flower, which is not installed",
+            step="networks",
+            cure='Run pip install "atoll-fl[flower]".',
+        ) from None
+    return app
 
 
 class FlowerTrainer:
@@ -46,14 +68,7 @@ class FlowerTrainer:
         run_config: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        try:
-            from flwr import app as flower
-        except ImportError:
-            raise InputError(
-                "a Flower app needs Flower, which is not installed",
-                step="networks",
-                cure='Run pip install "atoll-fl[flower]".',
-            ) from None
+        flower = flower_library()
         self.flower, self.app, self.config = flower, app, dict(config or {})
         self.context = flower.Context(
             run_id=1, node_id=1, node_config=dict(node_config or {}), state=flower.RecordDict(),

@@ -120,6 +120,10 @@ class TorchTrainer:
         """Parameters are weights, floating-point buffers are statistics, but for those that stay local."""
         return self._layout
 
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what stands in the vector, in its order."""
+        return {name: tuple(value.shape) for name, value in self._tensors.items()}
+
     def parameters(self) -> F32:
         """Return all parameters and floating-point buffers, one after the other, float32."""
         parts = [value.detach().reshape(-1) for value in self._tensors.values()]
@@ -145,13 +149,15 @@ class TorchTrainer:
         optimizer = self.optimizer(self.module.parameters(), work.lr)
         pull, steps, lr_sum, mean = self._pull(work.pull), 0, 0.0, 0.0
         parts = -(-len(x) // work.batch) if work.batch else 1
+        order = self.torch.Generator(device=self._device)  # PyTorch's own is shared by all threads
+        order.manual_seed(work.seed)
         self.module.train()
         try:
             with self.torch.random.fork_rng(devices=[]):
                 self._seed(work.seed)
                 for _ in range(work.epochs):
                     mean = 0.0
-                    for rows in self.torch.randperm(len(x), device=self._device).tensor_split(parts):
+                    for rows in self.torch.randperm(len(x), generator=order, device=self._device).tensor_split(parts):
                         optimizer.zero_grad()
                         loss = self._loss(x[rows], y[rows])
                         loss.backward()
