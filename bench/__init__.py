@@ -23,6 +23,7 @@ NAMES = (
     "product",
     "fedavg",
     "robust",
+    "privacy_attacks",
     "trees",
     "lossless",
     "demo",

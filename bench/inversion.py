@@ -2,8 +2,8 @@
 
 From the first layer, exactly: Phong et al. 2018 (a neuron's weight gradient is its inputs times its bias gradient);
 Fowl et al. 2022, "Robbing the Fed" (trap weights: neurons that differ in their thresholds only).  By search, for any
-network: Zhu et al. 2019 (DLG), Zhao et al. 2020 (iDLG: the label stands in the signs), Geiping et al. 2020 (direction of
-the gradient, total variation).
+network: Zhu et al. 2019 (DLG), Zhao et al. 2020 (iDLG: the label stands in the signs), Geiping et al. 2020 (direction
+of the gradient, total variation).
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def trap(network: Perceptron, public: NDArray, seed: int = 0) -> F32:
 
 
 def dead(network: Perceptron, seed: int = 0) -> F32:
-    """Return a network in which no hidden neuron fires: the update of its first layer is zero (Pasquini et al. 2022)."""
+    """Return a network in which no hidden neuron fires: its first layer gets no update (Pasquini et al. 2022)."""
     w1, b1, w2, b2 = network.split(network.start(seed))
     return network.join(w1, b1 - 1e3, w2, b2)
 

@@ -8,6 +8,8 @@ others as shadows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 from bench.perceptron import F64, I64, Perceptron
 
 Bools = NDArray[np.bool_]
+
+NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Guessed:
     def chance(self) -> float:
         """How far from 0.5 the AUC of guesses lies in 99.7 of 100 cases (Mann and Whitney)."""
         inside, outside = int(self.members.sum()), int((~self.members).sum())
-        return 3 * float(np.sqrt((inside + outside + 1) / (12 * inside * outside)))
+        return 3 * sqrt((inside + outside + 1) / (12 * inside * outside))
 
     def found(self, wrong: float) -> float:
         """Return the share of members that are found when this share of the others is taken for members."""
@@ -49,9 +53,15 @@ class Guessed:
         bar = others[allowed] if allowed < len(others) else -np.inf
         return float(np.mean(self.scores[self.members] > bar))
 
-    def most(self, wrong: float, epsilon: float, delta: float) -> float:
-        """Return what (ε, δ) allows `found` to be in the long run."""
-        return min(1.0, np.exp(min(epsilon, 50.0)) * wrong + delta, 1 - np.exp(-epsilon) * (1 - delta - wrong))
+
+def allowed(wrong: float, rho: float) -> float:
+    """Return what Gaussian noise of loss ρ allows `found` to be in the long run (Dong, Roth, Su 2022: μ² = 2ρ)."""
+    return NORMAL.cdf(NORMAL.inv_cdf(wrong) + sqrt(2 * rho))
+
+
+def allowed_auc(rho: float) -> float:
+    """Return the largest AUC that Gaussian noise of loss ρ allows in the long run."""
+    return NORMAL.cdf(sqrt(rho))
 
 
 def likelihood_ratios(observed: F64, members: Bools) -> Guessed:

@@ -31,7 +31,6 @@ from atoll.learn.horizontal.networks import (
 from atoll.learn.horizontal.networks.averages import F32
 from atoll.learn.horizontal.networks.combine import Combine
 from atoll.learn.horizontal.networks.seen_updates import PROTOCOL, Update
-from atoll.privacy.accountant import epsilon_of
 from atoll.protocols.secure_sum.noisy import NoisyTotals
 from atoll.protocols.secure_sum.totals import Totals
 from atoll.testing import FaultyLink, Frame
@@ -94,15 +93,20 @@ class Clipped:
 
 
 def in_sum(
-    onlooker: Any, sites: Sequence[Any], *, plan: Plan = ONE_STEP, combine: Combine = Average(), noise: Noise | None = None
-) -> tuple[F32, float]:  # fmt: skip
-    """Return the total of all updates, as any site of a secure sum learns it, and the ε that its noise accounts for.
+    onlooker: Any,
+    sites: Sequence[Any],
+    *,
+    plan: Plan = ONE_STEP,
+    combine: Combine | None = None,
+    noise: Noise | None = None,
+) -> tuple[F32, float]:
+    """Return the total of all updates, as any site of a secure sum learns it, and the ρ that its noise accounts for.
 
     Args:
         onlooker: a trainer without rows; its network is where all begin.
         sites: trainers of the others.
         plan: one round, or more: then the total is over all rounds.
-        combine: how updates become one.
+        combine: how updates become one; their plain average if left out.
         noise: added by every site but the onlooker; none if left out.
     """
     trainers, start, spent = [onlooker, *sites], onlooker.parameters(), [np.inf]
@@ -112,8 +116,8 @@ def in_sum(
         adds: Totals = totals
         if noise and k:
             noisy = noise.over(totals, plan, start.size, len(sites))
-            spent[0], adds = epsilon_of(noisy.loss().rho, noise.delta), noisy
-        return (await fit(trainers[k], totals, plan, combine=combine, averages=ExactAverages(adds))).model
+            spent[0], adds = noisy.loss().rho, noisy
+        return (await fit(trainers[k], totals, plan, combine=combine or Average(), averages=ExactAverages(adds))).model
 
     moved = simulate(len(trainers), site)[0] - start
     onlooker.load(start)
