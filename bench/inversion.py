@@ -186,7 +186,12 @@ def searched(
         variation = square.diff(dim=1).abs().mean() + square.diff(dim=2).abs().mean()
         return 1 - both / (length * scale).sqrt() + smooth * variation
 
-    (_by_signs if direction else _by_lbfgs)(torch, x, cost, steps)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more of them only get into each other's way on pictures that small
+    try:
+        (_by_signs if direction else _by_lbfgs)(torch, x, cost, steps)
+    finally:
+        torch.set_num_threads(threads)
     return x.detach().numpy().astype(np.float64)
 
 
