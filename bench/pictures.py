@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import digits, inversion
+from bench.attack_pictures import EPSILON, NETWORK, SITES, added, honest, led_astray, plainly, trapped, with_noise
 from bench.harness import ROOT
-from bench.privacy_attacks import EPSILON, NETWORK, SITES, added, honest, led_astray, plainly, trapped, with_noise
 
 PATH = ROOT / "docs" / "images" / "inversion.svg"
 SHOWN, ROWS, SCALE = 8, 8, 6

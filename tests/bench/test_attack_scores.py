@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from bench import inversion, membership, pictures
+from bench import attack_figures, inversion, membership, pictures
 from bench.perceptron import Perceptron, Rows
 
 
@@ -98,3 +98,9 @@ def test_a_picture_of_the_documentation_can_be_read_back() -> None:
     rows = np.frombuffer(zlib.decompress(data[41 : 41 + size]), np.uint8).reshape(height, width + 1)[:, 1:]
     assert np.array_equal(rows, pictures.in_a_row(tiles))
     assert (rows[0, 0], rows[0, 10 * pictures.SCALE], rows[0, 11 * pictures.SCALE]) == (255, 0, 255)
+
+
+def test_the_documentation_has_the_figures_that_were_measured() -> None:
+    text = attack_figures.PAGE.read_text(encoding="utf-8")
+    assert text.count("| Plain") >= 10
+    assert attack_figures.filled(text) == text, "run `python -m bench privacy_attacks` again, or commit its results"
