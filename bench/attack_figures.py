@@ -25,9 +25,9 @@ def filled(text: str, results: Path = RESULTS) -> str:
     size = next((size for size in ("large", "medium", "small") if size in runs), "")
     for kind, head in HEADS.items():
         rows = [line for line in runs.get(size, []) if line["what"].startswith(kind)]
-        table = "\n".join([head, *(_line(row, len(kind) + 2) for row in rows)])
-        marks = rf"(<!-- figures of {kind} -->\n).*?(\n<!-- end of figures -->)"
-        text = re.sub(marks, lambda found, table=table: found[1] + table + found[2], text, flags=re.DOTALL)
+        table = "".join(f"{line}\n" for line in (head, *(_line(row, len(kind) + 2) for row in rows)))
+        marks = rf"(<!-- figures of {kind} -->\n).*?(<!-- end of figures -->)"
+        text = re.sub(marks, lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text, flags=re.DOTALL)
     return text
 
 

@@ -119,7 +119,7 @@ def members(size: Size, report: Report) -> None:
     for sites in (2, 5, 10):
         done = guessed(few, partial(looks_in_sum, sites=sites), sites=sites)
         inferred(report, f"secure sum of {sites} sites: the total, {10 * sites} rows", done)
-    with_noise = ((few[: size.noisy], EPSILON), (many, EPSILON), (many, STRICT))
+    with_noise = ((few[:4], EPSILON), (many, EPSILON), (many, STRICT))
     for found, epsilon in ((few, 0.0), with_noise[0], (many, 0.0), *with_noise[1:]):
         noisy = partial(trained_with_noise, rounds=size.rounds, epsilon=epsilon)
         look = AtTheEnd(noisy if epsilon else trained)
