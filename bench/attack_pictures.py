@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.learn.horizontal.networks import NormBound, Plan, Quantised, TopBlocks, TorchTrainer
+from atoll.learn.horizontal.networks.bound import Bond
 from bench import digits, inversion
 from bench.inversion import Score
 from bench.lying_hub import isolated
@@ -79,9 +81,13 @@ def with_noise(start: F32, rows: int, sites: int, epsilon: float = EPSILON) -> F
 def led_astray(start: F32, rows: int, sites: int, *, bound: bool) -> F64:
     """The total where a hub led all sites but the first to a dead network; masks bound to networks or not."""
     trainers = [site(k, rows, start) for k in range(sites)]
-    fit = importlib.import_module("atoll.learn.horizontal.networks.fit")  # the package has a function of this name
-    with mock.patch.object(fit, "name_of", fit.name_of if bound else lambda model: "network"):
+    with contextlib.nullcontext() if bound else unbound():
         return isolated(trainers, start, inversion.dead(NETWORK))
+
+
+def unbound() -> AbstractContextManager[Any]:
+    """Take the bond off the sums of a round."""
+    return mock.patch.object(Bond, "label", lambda bond, what: what)
 
 
 @dataclass(frozen=True)

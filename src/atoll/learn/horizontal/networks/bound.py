@@ -1,9 +1,10 @@
-"""Sums that belong to one network: sites that were led to different networks add up noise.
+"""Sums of a round that belong together: sites that were told different things before add up noise.
 
-Who carries sums could tell one site another total than the rest, and so lead it to another network: one in which all
-others have nothing to say, so that the next total is that site's update (Pasquini et al., ACM CCS 2022, "Eluding secure
-aggregation").  What is added up is in the key of every mask, so that here the hash of the network goes into it.  Masks
-of sites with different networks do not cancel out.
+Who carries sums could tell one site another total than the rest: another network, in which all others have nothing to
+say, or another grid, on which their numbers round to nothing.  The next total is then that site's update (Pasquini et
+al., ACM CCS 2022, "Eluding secure aggregation").  What is added up is in the key of every mask; so a hash goes into it,
+of the network that the round begins with and of every sum that was told since.  Masks of sites with different hashes do
+not cancel out.
 """
 
 from __future__ import annotations
@@ -14,26 +15,44 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from atoll.core.offload import offload
 from atoll.learn.horizontal.networks.averages import F32, Averages
 from atoll.protocols.secure_sum.totals import Totals
 
+AT_ONCE = 1 << 16
+"""Arrays above this many bytes are hashed in a worker thread."""
 
-def name_of(model: F32) -> str:
-    """Return what a network is called in sums: the SHA-256 of its numbers."""
-    return f"network {hashlib.sha256(model.tobytes()).hexdigest()}"
+
+class Bond:
+    """What all sites were told alike in a round: a running SHA-256."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    async def told(self, values: NDArray[np.float32] | NDArray[np.float64]) -> None:
+        """Take in what was told."""
+        data = np.ascontiguousarray(values).view(np.uint8).data
+        if data.nbytes > AT_ONCE:
+            await offload(self._hash.update, data)
+        else:
+            self._hash.update(data)
+
+    def label(self, what: str) -> str:
+        """Return what is added up, bound to all that was told; the hash comes first, since long texts are cut off."""
+        return f"{self._hash.hexdigest()}: {what}"
 
 
 @dataclass(frozen=True)
 class BoundTotals:
-    """Totals that all sites must ask for from the same network.
+    """Totals whose parts only fit each other where all sites were told the same before.
 
     Attributes:
         totals: what adds up.
-        network: its name, see `name_of`.
+        bond: of the round.
     """
 
     totals: Totals
-    network: str
+    bond: Bond
 
     @property
     def site(self) -> str:
@@ -47,21 +66,28 @@ class BoundTotals:
 
     async def total(self, values: NDArray[np.float64], *, what: str) -> NDArray[np.float64]:
         """Return the sum over all sites; see `Totals`."""
-        return await self.totals.total(values, what=f"{self.network}: {what}")  # first, since long texts are cut off
+        found = await self.totals.total(values, what=self.bond.label(what))
+        await self.bond.told(found)
+        return found
 
 
 @dataclass(frozen=True)
 class BoundAverages:
-    """Averages likewise.
-
-    Attributes:
-        averages: what averages.
-        network: its name, see `name_of`.
-    """
+    """Averages likewise; arguments as those of `BoundTotals`."""
 
     averages: Averages
-    network: str
+    bond: Bond
 
     async def average(self, vector: F32, weight: float, *, what: str) -> tuple[F32, float]:
         """Return the average over all sites; see `Averages`."""
-        return await self.averages.average(vector, weight, what=f"{self.network}: {what}")
+        mean, total = await self.averages.average(vector, weight, what=self.bond.label(what))
+        await self.bond.told(mean)
+        await self.bond.told(np.array([total]))
+        return mean, total
+
+
+async def bind(totals: Totals, averages: Averages, model: F32) -> tuple[BoundTotals, BoundAverages]:
+    """Return sums and averages of one round that begins with a network."""
+    bond = Bond()
+    await bond.told(model)
+    return BoundTotals(totals, bond), BoundAverages(averages, bond)
