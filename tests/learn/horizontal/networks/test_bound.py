@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 
 from atoll.core.errors import ConnectionLost, ProtocolError
 from atoll.learn.horizontal.networks import MaskedAverages, Quantised
+from atoll.learn.horizontal.networks.algorithms import State
 from atoll.learn.horizontal.networks.averages import F32
 from atoll.learn.horizontal.networks.bound import bind
+from atoll.learn.horizontal.networks.kept import Progress, Round
 from bench import digits, inversion
 from bench.attack_pictures import NETWORK, honest, site, unbound
 from bench.lying_hub import lied_to
@@ -45,12 +48,20 @@ class Heard:
         return values
 
 
-def asked(model: F32, lie: float = 0.0) -> list[str]:
-    """What a site asks for in a round of two averages and two totals."""
+MODEL = np.arange(20_000, dtype=np.float32)
+ROUND = Round(1, {}, None, 2.0)
+
+
+def asked(lie: float = 0.0, **other: Any) -> list[str]:
+    """What a site asks for in a round of two averages and two totals; `other` is what it has in its own way."""
+    state = State({"velocity": np.zeros(3, np.float32)})
+    progress = Progress(
+        **{"run": bytes(32), "seed": bytes(16), "model": MODEL, "own": MODEL[:2], "state": state, **other}
+    )
 
     async def turn() -> list[str]:
         heard = Heard(lie)
-        totals, averages = await bind(heard, heard, model)
+        totals, averages = await bind(heard, heard, progress)
         for _ in range(2):
             await averages.average(np.ones(3, np.float32), 1.0, what="updates")
             await totals.total(np.ones(30_000), what="who takes part")
@@ -59,16 +70,24 @@ def asked(model: F32, lie: float = 0.0) -> list[str]:
     return asyncio.run(turn())
 
 
-def test_every_sum_is_bound_to_the_network_and_to_all_sums_before() -> None:
-    model = np.arange(20_000, dtype=np.float32)
-    here = asked(model)
-    assert here == asked(model.copy()), "sites that were told the same ask the same"
+def moved(values: F32) -> F32:
+    """A copy that differs in the last bit of its last number."""
+    copy = values.copy()
+    copy[-1] = np.nextafter(copy[-1], np.float32(-1))
+    return copy
+
+
+def test_every_sum_is_bound_to_all_that_was_told_before() -> None:
+    here = asked()
+    assert here == asked(model=MODEL.copy(), own=MODEL[:9]), "sites that were told the same ask the same"
     assert len({what[:64] for what in here}) == 4, "no two sums of a round have one name"
     assert all(what[64:] in (": updates", ": who takes part") for what in here)
-    other = model.copy()
-    other[-1] = np.nextafter(other[-1], np.float32(0))
-    assert not set(here) & set(asked(other)), "one last bit of the network changes all"
-    lied = asked(model, lie=1e-6)
+    for other in (
+        {"model": moved(MODEL)}, {"seed": bytes(15) + b"1"}, {"run": bytes(31) + b"1"}, {"rounds": [ROUND]},
+        {"state": State({"velocity": moved(np.zeros(3, np.float32))})}, {"state": State()},
+    ):  # fmt: skip
+        assert not set(here) & set(asked(**other)), other
+    lied = asked(lie=1e-6)
     assert lied[0] == here[0]
     assert not set(here[1:]) & set(lied[1:])
 

@@ -1,22 +1,24 @@
 """Sums of a round that belong together: sites that were told different things before add up noise.
 
 Who carries sums could tell one site another total than the rest: another network, in which all others have nothing to
-say, or another grid, on which their numbers round to nothing.  The next total is then that site's update (Pasquini et
-al., ACM CCS 2022, "Eluding secure aggregation").  What is added up is in the key of every mask; so a hash goes into it,
-of the network that the round begins with and of every sum that was told since.  Masks of sites with different hashes do
-not cancel out.
+say; another seed, by which they are not drawn; another grid, on which their numbers round to nothing.  The next total
+is then that site's update (Pasquini et al., ACM CCS 2022, "Eluding secure aggregation").  What is added up is in the
+key of every mask; so a hash goes into it, of all that sites have in common when the round begins and of every sum that
+was told since.  Masks of sites with different hashes do not cancel out.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.offload import offload
 from atoll.learn.horizontal.networks.averages import F32, Averages
+from atoll.learn.horizontal.networks.kept import Progress
 from atoll.protocols.secure_sum.totals import Totals
 
 AT_ONCE = 1 << 16
@@ -29,7 +31,7 @@ class Bond:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
-    async def told(self, values: NDArray[np.float32] | NDArray[np.float64]) -> None:
+    async def told(self, values: NDArray[Any]) -> None:
         """Take in what was told."""
         data = np.ascontiguousarray(values).view(np.uint8).data
         if data.nbytes > AT_ONCE:
@@ -86,8 +88,11 @@ class BoundAverages:
         return mean, total
 
 
-async def bind(totals: Totals, averages: Averages, model: F32) -> tuple[BoundTotals, BoundAverages]:
-    """Return sums and averages of one round that begins with a network."""
-    bond = Bond()
-    await bond.told(model)
+async def bind(totals: Totals, averages: Averages, progress: Progress) -> tuple[BoundTotals, BoundAverages]:
+    """Return sums and averages of one round, bound to what all sites have in common as it begins."""
+    bond, state = Bond(), progress.state.shared
+    begun = np.frombuffer(progress.run + progress.seed + len(progress.rounds).to_bytes(8, "little"), np.uint8)
+    vectors = [progress.model, *(state[name] for name in sorted(state))]
+    for values in (begun, *vectors):
+        await bond.told(values)
     return BoundTotals(totals, bond), BoundAverages(averages, bond)

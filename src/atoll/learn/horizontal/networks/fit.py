@@ -224,7 +224,7 @@ class _Site:
         weight = self.plan.weight(done.rows)
         seed = agreed.stream(progress.seed, "combining", number).bytes(16)
         score = partial(self._score, progress)
-        totals, averages = await bind(self.totals, self.averages, progress.model)
+        totals, averages = await bind(self.totals, self.averages, progress)
         turn = Turn(totals, averages, change, beside, weight, seed, self.aggregator, score)
         mean = await self.combine(turn, state)
         if mean.weight > self.plan.most(len(drawn)):
