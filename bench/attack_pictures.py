@@ -100,7 +100,7 @@ class Case:
         seen: what the onlooker sees, given that network.
         rows: pictures in what is seen, the first ones of the data.
         bins: whether the network is a trap.
-        safe: whether the protection promises that nothing is recovered.
+        safe: whether no more than a guess may come out.
     """
 
     name: str
@@ -116,7 +116,7 @@ FIVE_PASSES = Plan(rounds=1, epochs=5, batch=4, lr=0.1, weights="equal", evaluat
 
 def cases() -> list[Case]:
     """From no protection to all of it."""
-    alone = partial(added, sites=1)
+    alone = partial(added, sites=1)  # shortened, but in a sum with nobody else
     return [
         Case("plain: 4 rows", honest, partial(plainly, rows=4), 4),
         Case("plain: 16 rows", honest, partial(plainly, rows=16), 16),

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from atoll.core.channel import Channel, Gate
@@ -150,12 +149,6 @@ def at_aggregator(onlooker: Any, sites: Sequence[Any], *, plan: Plan = ONE_STEP)
 def updates_in(frames: Sequence[Frame]) -> list[F32]:
     """Return the updates that crossed a link towards an aggregator."""
     return [np.frombuffer(frame.payload, "<f4") for frame in frames if frame.kind == kind_of(Update)]
-
-
-def fields_of(frame: Frame) -> dict[str, Any]:
-    """Return the small fields of a message."""
-    _, _, fields, _ = msgspec.msgpack.decode(frame.header)
-    return dict(fields)
 
 
 def _gate(site: str) -> Gate:

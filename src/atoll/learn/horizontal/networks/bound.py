@@ -92,7 +92,7 @@ async def bind(totals: Totals, averages: Averages, progress: Progress) -> tuple[
     """Return sums and averages of one round, bound to what all sites have in common as it begins."""
     bond, state = Bond(), progress.state.shared
     begun = np.frombuffer(progress.run + progress.seed + len(progress.rounds).to_bytes(8, "little"), np.uint8)
-    vectors = [progress.model, *(state[name] for name in sorted(state))]
-    for values in (begun, *vectors):
+    common: list[NDArray[Any]] = [begun, progress.model, *(state[name] for name in sorted(state))]
+    for values in common:
         await bond.told(values)
     return BoundTotals(totals, bond), BoundAverages(averages, bond)
