@@ -24,6 +24,7 @@ NAMES = (
     "fedavg",
     "text",
     "robust",
+    "privacy_attacks",
     "trees",
     "lossless",
     "demo",

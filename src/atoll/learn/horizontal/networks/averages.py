@@ -14,6 +14,18 @@ from atoll.protocols.secure_sum.totals import Totals
 F32 = NDArray[np.float32]
 
 
+LARGEST_SUM = 2.0**80
+"""No sum of updates is as large; masks that do not cancel out leave numbers up to 2^95."""
+
+
+def spoilt(what: str) -> ProtocolError:
+    """Say that a total cannot be that of the sites' numbers."""
+    return ProtocolError(
+        f"the total of {what.rpartition(': ')[2]} is none that sites can come to",
+        cure="Sites were told different totals before, or one added something else. Do not use the network.",
+    )
+
+
 class Averages(Protocol):
     """Averages float32 vectors over the sites of a job; what carries it may round, the same at every site."""
 
@@ -47,6 +59,8 @@ class ExactAverages:
     async def average(self, vector: F32, weight: float, *, what: str) -> tuple[F32, float]:
         """Return the average and the sum of the weights; see `Averages`."""
         sums = await self.totals.total(np.append(vector.astype(np.float64) * weight, weight), what=what)
+        if not np.abs(sums).max() < LARGEST_SUM:
+            raise spoilt(what)
         if not sums[-1] > 0:
             raise ProtocolError(f"no site has anything to average ({what})")
         return (sums[:-1] / sums[-1]).astype(np.float32), float(sums[-1])
@@ -83,5 +97,6 @@ class MaskedAverages:
         if not total > 0:
             raise ProtocolError(f"no site has anything to average ({what})")
         mine = vector.astype(np.float64) if weight > 0 else np.zeros(vector.size)
-        mean = await self.sums.mean(mine, weight=weight / total, clip=self.clip, what=what)
+        # Who was told another sum, and so took another share, must add noise: what is added up is in the masks' keys.
+        mean = await self.sums.mean(mine, weight=weight / total, clip=self.clip, what=f"of {total!r}: {what}")
         return mean.astype(np.float32), total

@@ -170,7 +170,7 @@ async def mix(
     if mine is not None:
         done = mine.done
         change = rules.damped(mine.change, ages[order.sites.index(sums.site)])
-        weight = float(done.rows if plan.weights == "rows" else done.rows > 0)
+        weight = plan.weight(done.rows)
         looked = [mine.looked.get(name, 0.0) for name in ("rows", *metrics)]
         figures = np.array([done.loss * done.rows, done.rows, *looked], np.float64)
     averages: Averages = ExactAverages(sums)

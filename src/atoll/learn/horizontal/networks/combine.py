@@ -17,7 +17,7 @@ from atoll.core.errors import InputError, ProtocolError
 from atoll.crypto.random import Rng
 from atoll.learn.horizontal.networks import agreed
 from atoll.learn.horizontal.networks.algorithms import State
-from atoll.learn.horizontal.networks.averages import F32, Averages
+from atoll.learn.horizontal.networks.averages import F32, Averages, spoilt
 from atoll.learn.horizontal.networks.seen_updates import Aggregator
 from atoll.protocols.secure_sum.totals import Totals
 
@@ -168,6 +168,9 @@ async def total_of_small(totals: Totals, values: NDArray[np.int64], top: int, *,
         values: (n,) int64, −top to top.
         top: at least 1.
         what: what is added up.
+
+    Raises:
+        ProtocolError: the total is none of such numbers.
     """
     sites = len(totals.sites)
     bits = (2 * top * sites).bit_length()
@@ -176,6 +179,8 @@ async def total_of_small(totals: Totals, values: NDArray[np.int64], top: int, *,
     padded[: values.size] = values + top
     shifts = bits * np.arange(lanes)
     packed = (padded.reshape(-1, lanes) << shifts).sum(axis=1)
-    sums = (await totals.total(packed.astype(np.float64), what=what)).astype(np.int64)
-    unpacked = (sums[:, None] >> shifts) & ((1 << bits) - 1)
+    sums = await totals.total(packed.astype(np.float64), what=what)
+    if not ((sums >= 0) & (sums < 2.0 ** (bits * lanes))).all():
+        raise spoilt(what)
+    unpacked = (sums.astype(np.int64)[:, None] >> shifts) & ((1 << bits) - 1)
     return unpacked.reshape(-1)[: values.size].astype(np.float64) - sites * top

@@ -21,6 +21,7 @@ from atoll.crypto.random import Rng
 from atoll.learn.horizontal.networks import agreed
 from atoll.learn.horizontal.networks.algorithms import Algorithm, FedAvg
 from atoll.learn.horizontal.networks.averages import F32, Averages, ExactAverages
+from atoll.learn.horizontal.networks.bound import bind
 from atoll.learn.horizontal.networks.combine import Average, Combine, Turn
 from atoll.learn.horizontal.networks.kept import Keeper, Progress, Round
 from atoll.learn.horizontal.networks.local import Local
@@ -218,7 +219,8 @@ class _Site:
         weight = self.plan.weight(done.rows)
         seed = agreed.stream(progress.seed, "combining", number).bytes(16)
         score = partial(self._score, progress)
-        turn = Turn(self.totals, self.averages, change, beside, weight, seed, self.aggregator, score)
+        totals, averages = await bind(self.totals, self.averages, progress)
+        turn = Turn(totals, averages, change, beside, weight, seed, self.aggregator, score)
         mean = await self.combine(turn, state)
         if mean.weight > self.plan.most(len(drawn)):
             raise ProtocolError(
