@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from atoll.node.reruns import Reruns
     from atoll.node.store import Store
     from atoll.privacy.accountant import Loss
+    from atoll.protocols.secure_sum.noisy import Release
     from atoll.protocols.pairwise_keys import Seal
 
 Topology = Literal["star", "direct", "leader"]
@@ -124,6 +125,10 @@ class Step(ABC, Generic[P]):
 
     def says(self, job: Job) -> tuple[str, ...]:
         """Lines that people should read before they approve the job, beside the cards of its protocols."""
+        return ()
+
+    def plan_noise(self, job: Job) -> tuple[Release, ...]:
+        """Return the totals with noise that the step will open in a job with `privacy:`; `loss` says what they tell."""
         return ()
 
     def loss(self, job: Job, site: str) -> Loss | None:

@@ -25,11 +25,16 @@ from atoll.core.session import Session
 from atoll.data.columns import Column
 from atoll.data.schema import LARGEST, MOST_CATEGORIES, ColumnSchema, Mismatch, Schema, compare
 from atoll.node.coding import OTHER, coded, merged
+from atoll.node.private import loss_of_step, noisy_totals
+from atoll.node.private import says as says_noise
+from atoll.node.steps import counts_noisy
 from atoll.node.steps.base import Step, Topology, Work, present
 from atoll.node.steps.totals import enough, shared, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
+    from atoll.privacy.accountant import Loss
+    from atoll.protocols.secure_sum.noisy import Release
 
 AGREED = "schema.json"
 SHOWN = 8
@@ -171,8 +176,18 @@ class CompareStep(Step[Compare]):
         """The comparison, and the sum."""
         return (PROTOCOL, sum_protocol(self.topology))
 
+    def plan_noise(self, job: Job) -> tuple[Release, ...]:
+        """The counts."""
+        return (counts_noisy.counts_plan(job, job.privacy),) if job.privacy else ()
+
+    def loss(self, job: Job, site: str) -> Loss | None:
+        """That of the counts, where they hold noise."""
+        return loss_of_step(job, site, self.name)
+
     def says(self, job: Job) -> tuple[str, ...]:
         """What every site learns."""
+        if job.privacy:
+            return says_noise(job, self.name, self.plan_noise(job))
         bringing = sum(bool(part.data) for part in job.sites.values())
         alone = ("  ! With two sites each can tell the other's share of every sum from its own.",)
         return (
@@ -191,6 +206,8 @@ class CompareStep(Step[Compare]):
         Raises:
             InputError: naming the column.
         """
+        if work.job.privacy:
+            return counts_noisy.check_declared(work, work.job.privacy)
         for column in work.table.columns if work.table else ():
             if len(column.categories) > MOST_CATEGORIES:
                 raise InputError(
@@ -226,6 +243,8 @@ class CompareStep(Step[Compare]):
         return line
 
     async def _count(self, session: Session, work: Work, common: Schema) -> Agreed:
+        if work.job.privacy:
+            return await self._count_with_noise(session, work, common)
         rows = work.table.rows if work.table else 0
         minimum, label = self.params.minimum, work.job.label
         async with totals(session, work, self.name) as sums:
@@ -245,6 +264,15 @@ class CompareStep(Step[Compare]):
                 lost[column.name] = tuple(sorted(set(column.categories) - set(kept.categories)))
         return Agreed(tuple(columns), total, tuple(counts), minimum, lost)
 
+    async def _count_with_noise(self, session: Session, work: Work, common: Schema) -> Agreed:
+        """Count with noise; every declared category stays as it is, however many rows it has."""
+        (release,) = self.plan_noise(work.job)
+        async with noisy_totals(session, work, self.name, (release,)) as sums:
+            table = work.table.columns if work.table else None
+            total, counts = await counts_noisy.counts(sums, release, table, common.columns)
+        enough(total, self.params.minimum, "rows")
+        return Agreed(common.columns, total, counts, self.params.minimum)
+
     async def resume(self, work: Work) -> None:
         """Take what was agreed again."""
         self._take(work, work.store.read_json(AGREED, Agreed))
@@ -259,6 +287,8 @@ def _schema(work: Work) -> Schema | None:
     """This site's schema; None without data.  Only categories that occur among the rows are told."""
     if work.table is None:
         return None
+    if work.job.privacy:
+        return counts_noisy.declared_schema(work, work.job.privacy)
     columns = (
         ColumnSchema(column.name, column.kind, work.units.get(column.name, ""), column.categories)
         for column in work.table.columns
