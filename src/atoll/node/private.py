@@ -128,8 +128,9 @@ def rho_of_step(job: Job, name: str) -> float:
     from atoll.node.steps import build
 
     privacy = _declared(job)
-    parts = {step.name: privacy.parts.get(step.name, DEFAULT_PARTS.get(step.name, 0.0)) for step in build(job)}  # type: ignore[call-overload]
-    return rho_of(privacy.epsilon, privacy.delta) * float(parts[name]) / sum(parts.values())
+    said: Mapping[str, float] = {**DEFAULT_PARTS, **privacy.parts}
+    parts = {step.name: said.get(step.name, 0.0) for step in build(job)}
+    return rho_of(privacy.epsilon, privacy.delta) * parts[name] / sum(parts.values())
 
 
 def loss_of_step(job: Job, site: str, name: str) -> Loss | None:

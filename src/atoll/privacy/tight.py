@@ -15,7 +15,6 @@ from typing import Any
 
 from atoll.core.errors import InputError
 from atoll.privacy.accountant import Loss
-from atoll.privacy.accountant import Loss
 from atoll.privacy.mechanism import Mechanism
 
 LEAST = 2.0

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from atoll.node.reruns import Reruns
     from atoll.node.store import Store
     from atoll.privacy.accountant import Loss
-    from atoll.protocols.secure_sum.noisy import Release
     from atoll.protocols.pairwise_keys import Seal
+    from atoll.protocols.secure_sum.noisy import Release
 
 Topology = Literal["star", "direct", "leader"]
 """How sites add whose rows must stay the same from one total to the next; see `atoll.protocols.secure_sum.topology`."""

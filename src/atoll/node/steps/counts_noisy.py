@@ -15,7 +15,7 @@ from atoll.node.private import columns_of, rho_of_step
 from atoll.protocols.secure_sum.noisy import PlannedTotals, Release
 
 if TYPE_CHECKING:
-    from atoll.learn.horizontal.private.describe import DescribePlan, Described
+    from atoll.learn.horizontal.private.describe import Described, DescribePlan
     from atoll.node.job import Job
     from atoll.node.private import JobPrivacy
     from atoll.node.steps.base import Work

@@ -175,7 +175,8 @@ class DescribeStep(Step[Describe]):
             count = max(0, round(figures.pop("count") or 0.0))
             shown = figures if count >= agreed.minimum else {}
             lost = max(0, agreed.rows - count)
-            lines[name] = Statistics(name=name, kind="numeric", unit=units[name], count=count, missing=lost, **shown)
+            one = Statistics(name=name, kind="numeric", unit=units[name], count=count, missing=lost)
+            lines[name] = msgspec.structs.replace(one, **shown)
         return lines
 
     async def resume(self, work: Work) -> None:
@@ -238,7 +239,8 @@ def _categories(column: ColumnSchema, counts: tuple[int, ...], agreed: Agreed) -
     there, rows = sum(counts), agreed.rows
     many = [count if count >= agreed.minimum else None for count in counts]
     by_category = dict(zip(column.categories, many, strict=True))
-    return Statistics(name=column.name, kind="categorical", count=there, missing=max(0, rows - there), categories=by_category)
+    lost = max(0, rows - there)  # counts with noise need not fit each other
+    return Statistics(name=column.name, kind="categorical", count=there, missing=lost, categories=by_category)
 
 
 def _csv(lines: tuple[Statistics, ...]) -> str:

@@ -113,7 +113,9 @@ def plan(params: Fit, job: Job, privacy: JobPrivacy) -> NoisyFit:
 
     if params.missing != "drop":
         raise InputError(
-            "a job that ends because of a missing value tells that there is one", step="fit", cure="Say `missing: drop`."
+            "a job that ends because of a missing value tells that there is one",
+            step="fit",
+            cure="Say `missing: drop`.",
         )
     features = [name for name in columns_of(job) if name != job.label]
     used = known_columns(params.columns, features, "fit")

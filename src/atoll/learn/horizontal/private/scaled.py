@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from atoll.core.errors import InputError
-from atoll.data.columns import Column
-from atoll.learn.horizontal.rows import F64, Bool, blocks
+from atoll.learn.horizontal.rows import F64, blocks
 
 FINE = 2.0**12
 """Steps of a numeric column from the middle of its bounds to their ends; far below any noise."""
@@ -94,11 +93,6 @@ def to_unit(values: F64, bounds: tuple[float, float]) -> F64:
     return one.apply(values[:, None])[:, 0]
 
 
-def whole(*parts: F64) -> Bool:
-    """Return which rows of arrays have no missing value, (n,)."""
-    return ~np.isnan(np.column_stack(parts)).any(axis=1)
-
-
 def gram(V: F64) -> F64:
     """Return V'V of (n, k) numbers on the grid, exactly, whatever the order in which rows are added."""
     sums = np.zeros((V.shape[1], V.shape[1]))
@@ -113,11 +107,3 @@ def gram_length(columns: int) -> float:
     Squares of all v_i v_j with i ≤ j are half of (Σ v²)² + Σ v⁴.
     """
     return float(np.sqrt((columns**2 + columns) / 2))
-
-
-def codes(column: Column, categories: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the place of every value among declared categories, (n,); -1 for others and for missing ones."""
-    place = {text: at for at, text in enumerate(categories)}
-    table = np.array([*(place.get(text, -1) for text in column.categories), -1], np.int64)
-    found: np.ndarray[tuple[int], np.dtype[np.int64]] = table[column.values]
-    return found

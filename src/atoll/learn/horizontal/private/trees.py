@@ -20,13 +20,13 @@ from atoll.core.errors import InputError
 from atoll.core.offload import offload
 from atoll.data.columns import Column, Columns
 from atoll.learn.horizontal.private.scaled import Bounds, bounds_of, to_unit
-from atoll.learn.horizontal.rows import F64, I64, Bool
+from atoll.learn.horizontal.rows import F64, Bool
 from atoll.learn.horizontal.trees.bins import code_table
 from atoll.learn.horizontal.trees.forest import ForestModel, draw_features, public_draws
 from atoll.learn.horizontal.trees.grow import Nodes, Tree, leaves, move
 from atoll.learn.horizontal.trees.params import STEP, BoostParams
 from atoll.learn.vertical.trees.binning import BinnedTable, ColumnBins, Layout
-from atoll.learn.vertical.trees.kernels import histogram
+from atoll.learn.vertical.trees.kernels import I32, histogram
 from atoll.learn.vertical.trees.objective import probability
 from atoll.learn.vertical.trees.params import TreeParams
 from atoll.learn.vertical.trees.split import best_splits, leaf_weight
@@ -177,9 +177,7 @@ def _bounded(table: Columns, columns: tuple[ColumnBins, ...]) -> Columns:
     return Columns(tuple(found), table.rows)
 
 
-async def _grow(
-    totals: PlannedTotals, planned: TreesPlan, table: BinnedTable, g: F64, h: F64, features: Bool
-) -> Tree:
+async def _grow(totals: PlannedTotals, planned: TreesPlan, table: BinnedTable, g: F64, h: F64, features: Bool) -> Tree:
     """Grow one tree; node `place` p of a level has children 2p and 2p + 1, whether or not it is split."""
     params, layout = planned.params, planned.layout
     unit = np.array([1.0, 0.25 if params.objective == "logistic" else 1.0])
@@ -210,7 +208,8 @@ async def _grow(
             lefts = np.array([tree.left[node] for node in level[split].tolist()], np.int64)
             level = np.stack([lefts, lefts + 1], axis=1).ravel()
             places = np.stack([2 * places[split], 2 * places[split] + 1], axis=1).ravel()
-            ends |= {n: p << (params.max_depth - depth - 1) for n, p in zip(level.tolist(), places.tolist(), strict=True)}
+            rest = params.max_depth - depth - 1
+            ends |= {node: place << rest for node, place in zip(level.tolist(), places.tolist(), strict=True)}
         else:
             level, places = level[:0], places[:0]
     await _weigh(totals, planned, nodes, at, ends, g, h, unit)
@@ -218,7 +217,7 @@ async def _grow(
 
 
 async def _weigh(
-    totals: PlannedTotals, planned: TreesPlan, nodes: Nodes, at: I64, ends: dict[int, int], g: F64, h: F64, unit: F64
+    totals: PlannedTotals, planned: TreesPlan, nodes: Nodes, at: I32, ends: dict[int, int], g: F64, h: F64, unit: F64
 ) -> None:
     """Give every leaf its weight."""
     count = 2**planned.params.max_depth
