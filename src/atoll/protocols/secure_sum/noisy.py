@@ -121,15 +121,19 @@ class NoisyTotals:
             InputError: All rounds are done; values are of another number, not finite, or beyond 2^52 in the grid.
             ProtocolError: A site did something else.
         """
+        return await self.totals.total(await offload(self.noised, values, what), what=what)
+
+    def noised(self, values: F64, what: str) -> F64:
+        """Return this site's values with its share of the noise, as they go into one sum; see `total`."""
         if self._done == self.rounds:
             raise InputError(f"{what}: the noise was made for {self.rounds} totals", cure="Plan more rounds.")
         noisy = self._whole(values, what)
         if not self._done:
-            await offload(self.spend)
+            self.spend()
         self._done += 1
-        noisy += (await offload(draw, "gaussian", self._scales, 1))[0]
+        noisy += draw("gaussian", self._scales, 1)[0]
         moved = np.ldexp(noisy.astype(np.float64), -self._bits)
-        return await self.totals.total(np.where(np.array(self.clip) == 0, values, moved), what=what)
+        return np.where(np.array(self.clip) == 0, values, moved)
 
     def _whole(self, values: F64, what: str) -> NDArray[np.int64]:
         """Return the values in whole numbers of the grid."""
