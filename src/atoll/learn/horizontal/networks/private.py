@@ -69,7 +69,8 @@ class DpSgd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         }
         for name, good in rules.items():
             if not good:
-                raise InputError(f"parameter {name} is {getattr(self, name)!r}", step="networks", cure=f"Change {name}.")
+                what = f"parameter {name} is {getattr(self, name)!r}"
+                raise InputError(what, step="networks", cure=f"Change {name}.")
 
     @property
     def loss(self) -> Loss:
@@ -276,9 +277,7 @@ class SiteNoise(Combine, frozen=True, kw_only=True):
                 step="networks",
                 cure="Take FedAvg, FedProx, FedAdam or FedYogi, and a network without running statistics.",
             )
-        noisy = NoisyTotals(
-            turn.totals, (self.clip,) * turn.update.size, self.loss(1).rho, self.honest, length=1.0
-        )
+        noisy = NoisyTotals(turn.totals, (self.clip,) * turn.update.size, self.loss(1).rho, self.honest, length=1.0)
         update = turn.update.astype(np.float64) if turn.weight > 0 else np.zeros(turn.update.size)
         total = await noisy.total(clipped(update[None], self.clip), what="shortened updates of sites, with noise")
         return Combined((total / self.lot).astype(np.float32), turn.beside, self.lot)
