@@ -101,7 +101,9 @@ def check_privacy(job: Job) -> None:
     for name in (privacy.bounds.keys() | privacy.categories.keys()) - set(columns):
         raise InputError("it is declared and takes no part", column=name, cure="Take it out of `privacy:`.")
     if honest(job) > bringing(job):
-        raise InputError(f"{honest(job)} honest sites are counted on, and {bringing(job)} bring data")
+        raise InputError(
+            f"{honest(job)} honest sites are counted on, and {bringing(job)} bring data", cure="Lower `honest:`."
+        )
     for step in build(job):
         step.plan_noise(job)
 
