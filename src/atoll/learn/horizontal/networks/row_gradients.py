@@ -8,6 +8,7 @@ arXiv:2109.12298.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,8 @@ I64 = NDArray[np.int64]
 NUMBERS_AT_ONCE = 1 << 22
 """Numbers of rows' gradients that are held at a time."""
 
-FINE = 2.0**30
-"""Grid of a row's gradient, in parts of its length, so that sums of up to 2^22 rows are exact."""
+FINE = 30
+"""Binary digits of a row's gradient below its largest length, so that sums of up to 2^22 rows are exact."""
 
 
 class RowGradients:
@@ -101,9 +102,10 @@ def clipped(each: F64, clip: float) -> F64:
     largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
     even = rows / np.where(largest > 0, largest, 1.0)  # squares of huge numbers would overflow
     length = np.linalg.norm(even, axis=1, keepdims=True) * largest
-    room = 1 - np.sqrt(each.shape[1]) / FINE  # for rounding to the grid
+    room = 1 - np.sqrt(each.shape[1]) * 2.0**-FINE  # for rounding to the grid
     short = rows * (room * np.minimum(1.0, clip / np.where(length > 0, length, 1.0)))
-    return np.asarray(np.rint(short * (FINE / clip)).sum(axis=0) * (clip / FINE))
+    bits = FINE - math.frexp(clip)[1] + 1
+    return np.asarray(np.ldexp(np.rint(np.ldexp(short, bits)).sum(axis=0), -bits))
 
 
 def drawn(rng: Rng, n: int, rate: float) -> I64:
