@@ -117,6 +117,9 @@ def test_with_hardly_any_noise_all_sites_take_the_steps_of_one_with_all_rows() -
     async def site(totals: Totals) -> Any:
         mine = parts[totals.sites.index(totals.site)]
         trainer = TorchTrainer(net(), cross_entropy, (x[mine], y[mine]))
+        start = trainer.parameters()
+        await fit_private(trainer, totals, params, lr=0.1, honest=2)
+        trainer.load(start)
         return await fit_private(trainer, totals, params, lr=0.5, honest=2, spend=lambda: told.append(totals.site))
 
     found = simulate(3, site)

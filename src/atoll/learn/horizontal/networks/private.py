@@ -151,9 +151,28 @@ async def fit_private(
         InputError: Opacus or torch is missing, or a layer mixes rows.
         ContractError: sites have different networks or parameters.
     """
-    rng = rng or Rng.system()
-    rows = RowGradients(trainer.module, trainer.loss)
     _refuse_statistics(trainer.layout())
+    rows = RowGradients(trainer.module, trainer.loss)
+    try:
+        await _take_steps(trainer, rows, totals, params, lr, honest, optimizer, spend, rng or Rng.system(), on_step)
+    finally:
+        rows.close()
+    return trainer.parameters()
+
+
+async def _take_steps(
+    trainer: TorchTrainer,
+    rows: RowGradients,
+    totals: Totals,
+    params: DpSgd,
+    lr: float,
+    honest: int,
+    optimizer: Callable[[Iterable[Any], float], Any],
+    spend: Callable[[], None],
+    rng: Rng,
+    on_step: Callable[[int], object],
+) -> None:
+    """Agree on all that is public, and take every step together."""
     document = msgspec.json.encode([params, lr, honest, rows.numbers, list(totals.sites)])
     await agreed.check_same(totals, document, what="the network and its private training")
     vector = trainer.parameters()
@@ -165,7 +184,6 @@ async def fit_private(
         rows.put(await noisy.total(gradient, what="gradients of rows drawn at random, with noise") / params.lot)
         moves.step()
         on_step(number + 1)
-    return trainer.parameters()
 
 
 class PrivateTrainer:

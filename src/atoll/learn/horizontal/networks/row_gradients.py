@@ -68,6 +68,10 @@ class RowGradients:
             total += clipped(self._of_each(x[at : at + at_once], y[at : at + at_once]), clip)
         return total
 
+    def close(self) -> None:
+        """Take Opacus off the module, which can then be used anew."""
+        self._wrapped.remove_hooks()
+
     def put(self, gradient: F64) -> None:
         """Give the parameters a gradient, for an optimiser to step along."""
         parts = np.split(gradient.astype(np.float32), np.cumsum([value.numel() for value in self.parameters])[:-1])
