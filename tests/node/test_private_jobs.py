@@ -244,3 +244,23 @@ def test_the_command_line_says_what_will_be_told_and_how_large_the_noise_is(tmp_
     for words in ("ε = 4 at δ = 1e-06", "rows, and rows of each category: 9 numbers, each ±", "12 times: "):
         assert words in done.output
     Job.load(path)
+
+
+def test_what_leaves_a_site_has_the_same_shape_whatever_its_rows_are(tmp_path: Path) -> None:
+    """Two worlds that differ in rows, missing values, classes and categories: the same messages of the same size."""
+    trees = {"kind": "boosted-trees", "n_estimators": 2, "max_depth": 2}
+    job = private(DESCRIBE, {**FIT, "model": trees})
+    other = frames()
+    for values in other["south"].values():
+        del values[30:]  # hardly anybody left
+    other["south"]["bad"] = [1.0] * 30
+    other["south"]["housing"] = ["a houseboat"] * 30
+    other["south"]["amount"][3:9] = [None] * 6
+    worlds = []
+    for name, parts in (("one", frames()), ("other", other)):
+        run = atoll.simulate(parts, job, out=tmp_path / name)
+        lines = [json.loads(line) for line in run.stores["south"].path("audit.jsonl").read_text().splitlines()]
+        lines = [line for line in lines if line["step"] != "contract"]  # signatures differ in length
+        worlds.append(sorted((line["step"], line["kind"], line["direction"], line["bytes"]) for line in lines))
+    assert worlds[0] == worlds[1]
+    assert len(worlds[0]) > 20

@@ -148,12 +148,12 @@ def says(job: Job, name: str, plan: Sequence[Release]) -> tuple[str, ...]:
     part = sum(release.rho for release in plan) / rho_of(privacy.epsilon, privacy.delta)
     lines = [
         f"{name}: every site learns totals with Gaussian noise; they take {part:.0%} of what the job tells, which is "
-        f"ε = {privacy.epsilon:g} at δ = {privacy.delta:g} for one row of any site",
+        f"ε = {privacy.epsilon:g} at δ = {privacy.delta:g} for one row of any site; a row adds at most 1 to a number",
     ]
     for release in plan:
         within = 1.96 * release.sd(bringing(job), honest(job))
         times = f", {release.rounds} times" if release.rounds > 1 else ""
-        lines.append(f"  {release.what}{times}: {release.numbers:,} numbers, each ±{within:,.3g} rows (95 %)")
+        lines.append(f"  {release.what}{times}: {release.numbers:,} numbers, each ±{within:,.3g} (95 %)")
     return tuple(lines)
 
 

@@ -29,6 +29,7 @@ from atoll.learn.horizontal.networks import (
     fit_private,
     simulate,
 )
+from atoll.learn.horizontal.networks.private import Alone
 from atoll.learn.horizontal.networks.row_gradients import RowGradients, clipped, drawn
 from atoll.privacy.accountant import Limit, spent
 from atoll.protocols.secure_sum.totals import Totals
@@ -246,6 +247,15 @@ def test_the_account_says_whose_privacy_and_both_accountants_agree() -> None:
     said = PARAMS.sentence(1e-5)
     assert said.startswith("One row of one site: ε = ")
     assert "drawn at random with probability 0.3" in said
+
+
+def test_what_is_charged_is_what_is_drawn() -> None:
+    noisy = PARAMS.noisy(Alone(), 500, 1, lambda: None)
+    (charged,), (real,) = PARAMS.loss.drawn, noisy.mechanism.drawn_loss().drawn
+    assert (real.rate, real.rounds) == (charged.rate, charged.rounds)
+    assert charged.multiplier <= real.multiplier < charged.multiplier * (1 + 1e-9)
+    whole = 2.0 ** float(noisy._bits[0])
+    assert PARAMS.noise * PARAMS.clip <= noisy._scales[0] / whole < PARAMS.noise * PARAMS.clip * 1.01
 
 
 @pytest.mark.processes

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,39 +152,21 @@ async def fit_private(
         InputError: Opacus or torch is missing, or a layer mixes rows.
         ContractError: sites have different networks or parameters.
     """
+    rng = rng or Rng.system()
     _refuse_statistics(trainer.layout())
-    rows = RowGradients(trainer.module, trainer.loss)
-    try:
-        await _take_steps(trainer, rows, totals, params, lr, honest, optimizer, spend, rng or Rng.system(), on_step)
-    finally:
-        rows.close()
+    with closing(RowGradients(trainer.module, trainer.loss)) as rows:
+        document = msgspec.json.encode([params, lr, honest, rows.numbers, list(totals.sites)])
+        await agreed.check_same(totals, document, what="the network and its private training")
+        vector = trainer.parameters().astype(np.float64)
+        mine = vector if totals.site == totals.sites[0] else np.zeros_like(vector)
+        trainer.load((await totals.total(mine, what="the network to begin with")).astype(np.float32))
+        noisy, moves = params.noisy(totals, rows.numbers, honest, spend), optimizer(rows.parameters, lr)
+        for number in range(params.steps):
+            gradient = await offload(_sum_of_drawn, trainer, rows, params, rng)
+            rows.put(await noisy.total(gradient, what="gradients of rows drawn at random, with noise") / params.lot)
+            moves.step()
+            on_step(number + 1)
     return trainer.parameters()
-
-
-async def _take_steps(
-    trainer: TorchTrainer,
-    rows: RowGradients,
-    totals: Totals,
-    params: DpSgd,
-    lr: float,
-    honest: int,
-    optimizer: Callable[[Iterable[Any], float], Any],
-    spend: Callable[[], None],
-    rng: Rng,
-    on_step: Callable[[int], object],
-) -> None:
-    """Agree on all that is public, and take every step together."""
-    document = msgspec.json.encode([params, lr, honest, rows.numbers, list(totals.sites)])
-    await agreed.check_same(totals, document, what="the network and its private training")
-    vector = trainer.parameters()
-    mine = vector if totals.site == totals.sites[0] else np.zeros_like(vector)
-    trainer.load((await totals.total(mine.astype(np.float64), what="the network to begin with")).astype(np.float32))
-    noisy, moves = params.noisy(totals, rows.numbers, honest, spend), optimizer(rows.parameters, lr)
-    for number in range(params.steps):
-        gradient = await offload(_sum_of_drawn, trainer, rows, params, rng)
-        rows.put(await noisy.total(gradient, what="gradients of rows drawn at random, with noise") / params.lot)
-        moves.step()
-        on_step(number + 1)
 
 
 class PrivateTrainer:

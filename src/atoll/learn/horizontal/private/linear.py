@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from atoll.learn.horizontal.private.scaled import Scaled, gram, gram_length
-from atoll.learn.horizontal.rows import F64
+from atoll.learn.horizontal.rows import F64, same
 from atoll.learn.horizontal.solve import pack, unpack
 from atoll.protocols.secure_sum.noisy import PlannedTotals, Release
 
+STEP = "linear regression with noise"
 CHANCE = 0.05
 """Of the smallest eigenvalue being moved further by noise than the penalty allows for."""
 
@@ -80,7 +81,7 @@ async def fit(
     extra = penalty_for(A, totals.sd(release))
     own = np.zeros(len(A))
     own[int(intercept) :] = ridge / scale.half**2
-    g = np.linalg.solve(A + np.diag(own + extra), b)
+    (g,) = await same(totals.totals, np.linalg.solve(A + np.diag(own + extra), b), step=STEP)
     slopes = float(label.half[0]) * g[int(intercept) :] / scale.half
     constant = float(label.middle[0] + label.half[0] * g[0] - slopes @ scale.middle) if intercept else 0.0
     return PrivateRegression(constant, slopes, float(sums[0, 0]) if intercept else float("nan"), extra)

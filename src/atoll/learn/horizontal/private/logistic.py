@@ -18,10 +18,11 @@ import numpy as np
 from atoll.learn.horizontal.families import logistic
 from atoll.learn.horizontal.private.linear import PrivateRegression, penalty_for
 from atoll.learn.horizontal.private.scaled import Scaled, gram, gram_length
-from atoll.learn.horizontal.rows import F64
+from atoll.learn.horizontal.rows import F64, same
 from atoll.learn.horizontal.solve import pack, unpack
 from atoll.protocols.secure_sum.noisy import PlannedTotals, Release
 
+STEP = "logistic regression with noise"
 STEPS = 12
 """Steps; each costs the same part of ρ, and the bound brings the last ones close to the best coefficients."""
 
@@ -102,7 +103,7 @@ async def fit(
         r = np.rint((logistic(Z @ w) - y) * FINE) / FINE
         w = w - H @ (await totals.total(Z.T @ r, planned.gradients) + own * w)
         kept.append(w)
-    g = np.mean(kept[len(kept) // 2 :], axis=0)
+    (g,) = await same(totals.totals, np.mean(kept[len(kept) // 2 :], axis=0), step=STEP)
     slopes = g[int(intercept) :] / scale.half
     rows = float(A[0, 0]) if intercept else float("nan")
     constant = float(g[0] - slopes @ scale.middle) if intercept else 0.0
