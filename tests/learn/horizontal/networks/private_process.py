@@ -40,10 +40,10 @@ async def three(totals, rows):
 async def main(folder, name):
     site = load_site(Path(folder) / name)
     (peer,) = (one for one in NAMES if one != name)
-    async with Endpoint(site, listen=site.card.address, join_within=40) as endpoint:
+    async with Endpoint(site, listen=site.card.address, join_within=120) as endpoint:
         link = await endpoint.link("job", site.peer(peer), dial=name == NAMES[1])
         rng = Rng.system()
-        channel = Channel(link, Gate(name, "job", direct.PROTOCOL.kinds, timeout=40)).sub("sums")
+        channel = Channel(link, Gate(name, "job", direct.PROTOCOL.kinds, timeout=120)).sub("sums")
         sums = Sums(await direct.site({peer: channel}, rng=rng), rng)
         found = np.load(site.folder / "rows.npz")
         print(json.dumps(await three(sums, (found["X"], found["y"]))), flush=True)

@@ -259,6 +259,7 @@ def test_what_is_charged_is_what_is_drawn() -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(180)
 def test_two_sites_over_tls_train_with_noise_and_end_with_the_same_network(tmp_path: Path) -> None:
     x, y = rows()
     hospitals(tmp_path, x, y, np.arange(len(y)) % 5 // 4, NAMES)
@@ -267,7 +268,7 @@ def test_two_sites_over_tls_train_with_noise_and_end_with_the_same_network(tmp_p
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env}
     children = [subprocess.Popen([*command, name], **pipes) for name in NAMES]
     try:
-        ends = [child.communicate(timeout=55) for child in children]
+        ends = [child.communicate(timeout=150) for child in children]
     finally:
         for child in children:
             child.kill()
