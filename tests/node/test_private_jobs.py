@@ -149,6 +149,22 @@ def test_other_models_are_fitted_with_noise_by_an_aggregator_without_rows(
         assert step.loss(Job.of(job), "centre") == NOTHING
 
 
+def test_a_text_label_counts_its_two_declared_values_and_no_others(tmp_path: Path) -> None:
+    declared = {"checking": PRIVACY["categories"]["checking"], "housing": ["own", "rent"]}  # and nobody else
+    fit = {**FIT, "positive": "own", "columns": ["amount", "checking"]}
+    job = private(fit, label="housing", privacy={"epsilon": 100.0, "categories": declared})
+    del job["privacy"]["bounds"]["bad"]
+    for part in job["sites"].values():
+        part["columns"] = [*NUMBERS, "checking"]
+    run = atoll.simulate(frames(), job, out=tmp_path)
+    model = load_model(run.stores["south"].path("model.json"))
+    true = sum(value in declared["housing"] for part in frames().values() for value in part["housing"])
+    assert abs(model.rows - true) < 20
+    assert (model.label, model.positive) == ("housing", "own")
+    share = np.mean([model.predict(part).mean() for part in frames().values()])
+    assert 0.6 < share < 0.95
+
+
 def test_the_parts_of_a_job_fill_its_budget_and_no_more() -> None:
     for steps in ([], [DESCRIBE], [FIT], [DESCRIBE, FIT]):
         job = Job.of(private(*steps, privacy={"parts": {"describe": 2.0, "compare": 0.5}}))

@@ -81,7 +81,8 @@ async def fit(
     extra = penalty_for(A, totals.sd(release))
     own = np.zeros(len(A))
     own[int(intercept) :] = ridge / scale.half**2
-    (g,) = await same(totals.totals, np.linalg.solve(A + np.diag(own + extra), b), step=STEP)
+    solved: F64 = np.linalg.solve(A + np.diag(own + extra), b).astype(np.float64)
+    (g,) = await same(totals.totals, solved, step=STEP)
     slopes = float(label.half[0]) * g[int(intercept) :] / scale.half
     constant = float(label.middle[0] + label.half[0] * g[0] - slopes @ scale.middle) if intercept else 0.0
     return PrivateRegression(constant, slopes, float(sums[0, 0]) if intercept else float("nan"), extra)
