@@ -20,6 +20,7 @@ from atoll.crypto.random import Rng
 from atoll.data.columns import Column, Columns
 from atoll.learn.horizontal import (
     bayes,
+    contingency,
     correlation,
     cox,
     describe,
@@ -190,6 +191,43 @@ def _cox(task: Task) -> Any:
     return PHReg(task.time, task.Z, status=task.event, ties="efron").fit(disp=False, tol=1e-12, maxiter=200)
 
 
+def _strata(task: Task) -> Any:
+    """Each site a stratum of its own."""
+    strata = np.zeros(len(task.X), np.int64)
+    for site, at in enumerate(task.rows):
+        strata[at] = site
+    oracle = PHReg(task.time, task.Z, status=task.event, strata=strata, ties="efron")
+    return oracle.fit(disp=False, tol=1e-12, maxiter=200)
+
+
+def _halves(task: Task, at: Any) -> Column:
+    """Whether the first column lies above its median."""
+    first = task.X[:, 0]
+    return Column("half", "categorical", (first[at] > np.median(first)).astype(np.int32), ("low", "high"))
+
+
+def _binary(task: Task, at: Any) -> Column:
+    return Column("label", "categorical", task.binary[at].astype(np.int32), ("no", "yes"))
+
+
+def _fisher(task: Task) -> Any:
+    high = task.X[:, 0] > np.median(task.X[:, 0])
+    table = np.array([[np.sum((high == h) & (task.binary == b)) for b in (0, 1)] for h in (1, 0)])
+    interval = stats.contingency.odds_ratio(table, kind="sample").confidence_interval()
+    return stats.fisher_exact(table).pvalue, stats.contingency.odds_ratio(table, kind="sample").statistic, *interval
+
+
+def _few(task: Task) -> Any:
+    """Columns in tenths of their spread: Kendall's tables of all values would show every row."""
+    return np.round(5 * task.Z) / 5
+
+
+def _kendall(task: Task) -> Any:
+    few, p = _few(task), len(task.names)
+    found = [stats.kendalltau(few[:, i], few[:, j]) for i in range(p) for j in range(i)]
+    return [one.statistic for one in found], [one.pvalue for one in found]
+
+
 def _multinomial(task: Task) -> Any:
     fit = sm.MNLogit(task.classes, sm.add_constant(task.Z))
     return fit.fit(disp=False, method="newton", tol=1e-14, maxiter=100)
@@ -233,6 +271,28 @@ MODELS = (
         lambda t, task, at: correlation.fit(t, task.at(at), correlation.CorrelationParams(method="spearman")),
         _correlations,
         lambda a, b, task: [(a.values, b)],
+    ),
+    Model(
+        "Kendall correlation, p values",
+        "SciPy",
+        lambda t, task, at: correlation.fit(
+            t, Rows(task.names, _few(task)[at]), correlation.CorrelationParams(method="kendall")
+        ),
+        _kendall,
+        lambda a, b, task: [
+            (one[np.tril_indices(len(one), -1)], two) for one, two in zip((a.values, a.p_values), b, strict=True)
+        ],
+    ),
+    Model(
+        "Fisher's exact test, odds ratio",
+        "SciPy",
+        lambda t, task, at: contingency.fit(
+            t, _halves(task, at), _binary(task, at), contingency.ContingencyParams(smallest=1)
+        ),
+        _fisher,
+        lambda a, b, task: [
+            (one, two) for one, two in zip((a.fisher(), a.odds_ratio, *a.odds_interval()), b, strict=True)
+        ],
     ),
     Model(
         "analysis of variance",
@@ -346,6 +406,15 @@ MODELS = (
             *_regression(a, b, task)[:2],
             ([a.log_likelihood], [b.llf]),
         ],
+    ),
+    Model(
+        "Cox regression, each site a stratum",
+        "statsmodels PHReg",
+        lambda t, task, at: cox.fit(
+            t, task.at(at), task.time[at], task.event[at], cox.CoxParams(smallest=1, by_site=True)
+        ),
+        _strata,
+        lambda a, b, task: [*_regression(a, b, task)[:2], ([a.log_likelihood], [b.llf])],
     ),
 )
 """All models that are compared, in the order of the page."""

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.nursery import Nursery
+
 # The same examples in every run; no deadline, since the first call of a kernel compiles it.
 settings.register_profile("repository", derandomize=True, deadline=None, database=None)
 settings.load_profile("repository")
@@ -65,6 +67,14 @@ def children() -> set[str]:
                     if "resource_tracker" not in command:
                         found.add(f"{pid} {command or '(ended, not waited for)'}")
     return found
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """What forks sites' processes, for all tests of this run."""
+    made = Nursery()
+    yield made
+    made.close()
 
 
 @pytest.fixture(autouse=True)

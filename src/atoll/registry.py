@@ -60,6 +60,7 @@ PROTOCOL_MODULES = (
     "atoll.learn.vertical.trees.protocol",
     "atoll.node.border",
     "atoll.node.contract",
+    "atoll.node.departures",
     "atoll.node.steps.compare",
     "atoll.node.steps.evaluate",
     "atoll.node.steps.split",

@@ -94,6 +94,68 @@ def test_a_lost_peer_is_told_to_the_others():
     assert isinstance(ends[1], PeerFailed)
 
 
+def without_agency(*bodies, timeout=2.0):
+    """The star, where the bank can do without the agency."""
+
+    def can_do_without(body):
+        async def bank(session):
+            session.dispensable = frozenset({"agency"})
+            return await body(session)
+
+        return bank
+
+    return run_star(can_do_without(bodies[0]), *bodies[1:], timeout=timeout)
+
+
+async def telco_only(session):
+    word = (await session.peers["telco"].recv(Word)).text
+    await asyncio.wait([session._done["agency"]])
+    return word, {site: error.what for site, error in session.lost.items()}
+
+
+def test_a_job_is_done_without_a_dispensable_site_that_fails():
+    async def fails(session):
+        raise InputError("the disk is full")
+
+    bank, telco, agency = without_agency(telco_only, speak, fails)
+    assert bank == ("telco", {"agency": "the disk is full"})
+    assert telco == "ok"
+    assert isinstance(agency, InputError)
+
+
+def test_a_dispensable_site_is_told_that_the_job_goes_on_without_it():
+    async def leaves(session):
+        await session.leave("agency", ConnectionLost("the job goes on without agency"))
+        assert list(session.peers) == ["telco"]
+        return await telco_only(session)
+
+    async def listens(session):
+        return await session.peers["bank"].recv(Word)
+
+    bank, telco, agency = without_agency(leaves, speak, listens)
+    assert (bank[0], telco) == ("telco", "ok")
+    assert isinstance(agency, PeerFailed)
+    assert agency.what == "the job goes on without agency"
+
+
+async def hub_in_haste(session):
+    session.gate.timeout = 0.1
+    return await hub(session)
+
+
+async def speak_and_linger(session):
+    await speak(session)
+    await session.links["bank"].recv("a stream on which nothing comes")
+
+
+def test_who_is_late_at_the_end_is_named_unless_it_is_dispensable():
+    ends = run_star(hub_in_haste, speak_and_linger, speak)
+    assert isinstance(ends[0], ProtocolError)
+    assert "telco did not acknowledge the end of the job" in str(ends[0])
+    ends = without_agency(hub_in_haste, speak, speak_and_linger)
+    assert ends[:2] == [["telco", "agency"], "ok"]
+
+
 def test_a_step_declares_what_may_leave_and_forgets_it_afterwards():
     session = star()[0]
     with session.step("talk", kinds=[Word]):

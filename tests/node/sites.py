@@ -15,6 +15,7 @@ from atoll.cli.stage import free_ports
 from atoll.node.home import Home
 from atoll.node.job import Job
 from atoll.transport.site import Site, init_site
+from tests.nursery import Nursery
 
 ROWS = 400
 BANK = ["id,age,income,left"]
@@ -72,15 +73,17 @@ class Sites:
 
     Args:
         folder: where they are.
+        nursery: starts their processes, if they shall start at once.
     """
 
     folder: Path
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    nursery: Nursery | None = None
+    started: list[Any] = field(default_factory=list)
 
     @classmethod
-    def make(cls, folder: Path, lines: Mapping[str, list[str]] | None = None) -> Sites:
+    def make(cls, folder: Path, lines: Mapping[str, list[str]] | None = None, nursery: Nursery | None = None) -> Sites:
         """Make keys, exchange cards, add data."""
-        sites = cls(folder)
+        sites = cls(folder, nursery)
         made: list[Site] = []
         for (name, content), port in zip((lines or tables()).items(), free_ports(2), strict=True):
             sites.write(name, content)
@@ -100,7 +103,7 @@ class Sites:
 
     def start(
         self, name: str, job: Mapping[str, Any] | None = None, *, before: str = "", limit: int = 0, json: bool = False
-    ) -> subprocess.Popen[str]:
+    ) -> Any:
         """Start a site's process; `before` is Python that runs first, `limit` the largest file it may write."""
         path = self.folder / f"{name}.yaml"
         path.write_text(Job.of(job or document()).to_yaml())
@@ -114,16 +117,19 @@ class Sites:
             str(self.folder / name),
             *(["--json"] if json else []),
         ]
+        if self.nursery and not limit:
+            self.started.append(child := self.nursery.start(words, self.folder / f"{name}.out", before))
+            return child
         code = f"import sys; {before}\nfrom atoll.cli import main\nsys.argv[1:] = {words!r}\nmain()"
         if limit:
             code = f"import resource; from atoll.crypto import ristretto; ristretto._library()\nlimit = {limit}\n" + (
                 "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n" + code
             )
-        child = subprocess.Popen(
+        popen = subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.folder
         )
-        self.started.append(child)
-        return child
+        self.started.append(popen)
+        return popen
 
     def both(
         self, bank: Mapping[str, Any] | None = None, shop: Mapping[str, Any] | None = None, **options: Any
@@ -140,7 +146,7 @@ class Sites:
             child.communicate()
 
 
-def finish(child: subprocess.Popen[str]) -> Ended:
+def finish(child: Any) -> Ended:
     """Wait for a process."""
     text, _ = child.communicate(timeout=45)
     return Ended(child.returncode, text)

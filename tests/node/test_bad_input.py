@@ -18,11 +18,12 @@ from atoll.node.progress import Silent
 from atoll.node.runner import Run
 from atoll.transport.site import init_site
 from tests.node.sites import Sites, document, finish, tables, until
+from tests.nursery import Nursery
 
 
 @pytest.fixture
-def sites(tmp_path: Path) -> Iterator[Sites]:
-    made = Sites.make(tmp_path)
+def sites(tmp_path: Path, nursery: Nursery) -> Iterator[Sites]:
+    made = Sites.make(tmp_path, nursery=nursery)
     yield made
     made.close()
 

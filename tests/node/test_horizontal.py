@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -28,13 +28,15 @@ from atoll.node.steps.split import TEST, Split, draw
 from atoll.testing import seeded_rng
 from tests.learn.horizontal.together import together
 from tests.node.branches import NUMBERS, SPLITS, Branches, document, frames, label, pooled
+from tests.nursery import Nursery
 
 LOGISTIC = {"step": "fit", "model": {"kind": "logistic"}}
 
 
 @pytest.fixture
-def branches(tmp_path: Path) -> Iterator[Branches]:
+def branches(tmp_path: Path, nursery: Nursery) -> Iterator[Branches]:
     made = Branches.of(tmp_path, frames())
+    made.nursery = nursery
     yield made
     made.close()
 
@@ -264,71 +266,6 @@ def test_classes_in_words_keep_their_names_and_rare_ones_are_not_shown(tmp_path:
     model = fitted(tmp_path, frames(), job)
     assert model.classes == ("free", "own", "rent")
     assert [line.term for line in model.coefficients][:2] == ["own: (intercept)", "own: amount"]
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        {"kind": "poisson"},
-        {"kind": "gamma"},
-        {"kind": "multinomial"},
-        {"kind": "svm"},
-        {"kind": "discriminant"},
-        {"kind": "naive-bayes"},
-        {"kind": "kmeans", "clusters": 3},
-        {"kind": "pca", "components": 2},
-        {"kind": "cox", "event": "bad", "unit": 36},
-        {"kind": "boosted-trees", "n_estimators": 3, "max_depth": 2},
-        {"kind": "boosted-trees", "objective": "squared", "n_estimators": 3, "max_depth": 2},
-        {"kind": "forest", "n_estimators": 3, "max_depth": 3},
-    ],
-)
-def test_every_model_is_kept_and_predicts_as_it_would_on_pooled_rows(tmp_path: Path, model: dict[str, Any]) -> None:
-    kind, parts = model["kind"], frames()
-    name = {"poisson": "months", "gamma": "amount", "cox": "months"}.get(kind, "bad")
-    job = document({"step": "fit", "model": model, "columns": ["instalment_rate", "housing"]}, label=name)
-    for part in job["sites"].values():
-        part["columns"] = sorted({*NUMBERS, "housing", "bad"} - {name})
-    run = atoll.simulate(parts, job, out=tmp_path)
-    kept = load_model(run.stores["south"].path("model.json"))
-    assert kept.rows == 1000
-    found = kept.predict(parts["west"])
-    assert len(found) == 200
-    assert np.isfinite(found).all()
-    with pytest.raises(InputError, match="no column 'housing'"):
-        kept.predict({"instalment_rate": [1.0]})
-    strange = kept.predict({"instalment_rate": [1.0], "housing": ["castle"]})
-    assert np.isnan(strange).all() or kind in ("svm", "boosted-trees", "forest")
-    titles = [table.title for table in run.report.tables]
-    assert any(title.lower().startswith(kept.model.title.lower()) for title in titles)
-    _compare_with_oracle(kind, kept, found, parts)
-
-
-def _compare_with_oracle(kind: str, kept: Any, found: Any, parts: dict[str, Any]) -> None:
-    from sklearn.decomposition import PCA
-    from sklearn.linear_model import GammaRegressor
-
-    baseline = kept.model.baseline
-    text = np.concatenate([part["housing"] for part in parts.values()])
-    levels = ["free", "own", "rent"][int(baseline) :]
-    X = np.column_stack([*((text == level).astype(float) for level in levels), label(parts, "instalment_rate")])
-    if kind == "poisson":
-        theirs = PoissonRegressor(alpha=0, solver="newton-cholesky", tol=1e-12).fit(X, label(parts, "months"))
-        np.testing.assert_allclose(found, theirs.predict(X)[800:], rtol=1e-6)
-    elif kind == "gamma":
-        theirs = GammaRegressor(alpha=0, solver="newton-cholesky", tol=1e-12).fit(X, label(parts, "amount"))
-        np.testing.assert_allclose(found, theirs.predict(X)[800:], rtol=1e-6)
-    elif kind == "multinomial":
-        theirs = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-12).fit(X, label(parts))
-        np.testing.assert_allclose(found, theirs.predict_proba(X)[800:], rtol=1e-6)
-    elif kind == "pca":
-        theirs = PCA(2).fit(X)
-        np.testing.assert_allclose(np.abs(found), np.abs(theirs.transform(X)[800:]), rtol=1e-6, atol=1e-9)
-    elif kind == "kmeans":
-        centres = np.array(kept.values["centres"])
-        nearest = ((X[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
-        assert found.tolist() == nearest[800:].tolist()
-        assert kept.values["counts"] == np.bincount(nearest, minlength=3).tolist()
 
 
 def test_who_holds_which_rows_changes_nothing_that_the_aggregator_sees(tmp_path: Path) -> None:

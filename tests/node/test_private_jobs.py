@@ -39,7 +39,10 @@ FIT: dict[str, Any] = {"step": "fit", "model": {"kind": "logistic"}, "missing": 
 
 def private(*steps: dict[str, Any], privacy: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     declared = {**deepcopy(PRIVACY), **(privacy or {})}
-    return document(*steps, **{"profile": "secure+dp", "privacy": declared, **changes})
+    more = changes.pop("compare", {})
+    job = document(*steps, **{"profile": "secure+dp", "privacy": declared, **changes})
+    job["steps"][0] |= more
+    return job
 
 
 @pytest.fixture
@@ -212,6 +215,7 @@ def refused(job: dict[str, Any]) -> AtollError:
             "categories cannot be used",
         ),
         (private(privacy={"categories": {**PRIVACY["categories"], "housing": []}}), "categories cannot be used"),
+        (private(compare={"topology": "dropouts"}), "would spend its privacy budget once more"),
         (private(privacy={"honest": 4}), "4 honest sites are counted on, and 3 bring data"),
         (private({"step": "describe", "extremes": True}), "those of single people, which no noise hides"),
         (private({**FIT, "missing": "refuse"}), "tells that there is one"),

@@ -18,6 +18,7 @@ from atoll.node.reporting import Result
 from atoll.node.runner import Run
 from atoll.report import read_data
 from tests.node.sites import Sites, document, finish, tables, until
+from tests.nursery import Nursery
 
 STEPS = ("align", "split", "bin", "train")
 
@@ -41,8 +42,8 @@ class Notes(Silent):
 
 
 @pytest.fixture
-def sites(tmp_path: Path) -> Iterator[Sites]:
-    made = Sites.make(tmp_path)
+def sites(tmp_path: Path, nursery: Nursery) -> Iterator[Sites]:
+    made = Sites.make(tmp_path, nursery=nursery)
     yield made
     made.close()
 

@@ -222,6 +222,25 @@ def test_tables_of_figures_are_shown_with_foreign_text_escaped() -> None:
     assert not any("alert" in script for script in tree.scripts)
 
 
+def test_survival_curves_are_drawn_in_steps_with_their_intervals() -> None:
+    times = tuple(float(day) for day in range(1, 1001))
+    left = tuple(1 - day / 1000 for day in times)
+    curve = report.SurvivalCurve(group=f"treated{NASTY}", times=times, survival=left, low=left, high=left)
+    short = report.SurvivalCurve(group="", times=(), survival=(), low=(), high=())
+    found = report.SurvivalCurves(title=f"Survival{NASTY}", time="days", curves=(curve, short))
+    text = report.render(msgspec.structs.replace(sample.holder(), survivals=(found, found)))
+    tree = Tree(text)
+    assert {"chart-survival-1", "chart-survival-2"} <= set(tree.ids)
+    (spec,) = [spec for spec in json.loads(tree.scripts[0]) if spec["name"] == "survival-1"]
+    low, high, line, *rest = spec["data"]
+    assert line["line"]["shape"] == "hv"
+    assert (line["x"][0], line["y"][0], line["x"][-1], line["y"][-1]) == (0, 1, 1000, 0)
+    assert 300 < len(line["x"]) == len(line["y"]) == len(low["y"]) == len(high["y"]) < 500
+    assert "&lt;script" in line["name"]
+    assert "<script" not in json.dumps(spec)
+    assert [trace["y"] for trace in rest] == [[1]] * 3
+
+
 def test_the_json_beside_the_page_reads_back(tmp_path: Path) -> None:
     path = report.write_report(full(), tmp_path / "deep" / "bank.html")
     assert path == tmp_path / "deep" / "bank.html"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from types import TracebackType
 
@@ -31,10 +31,6 @@ class Notice(Message, frozen=True):
     cure: str = ""
 
 
-def _no_progress(what: str, done: int, total: int) -> None:
-    return
-
-
 class Session:
     """Who I am, who my peers are, and what may leave now; passed, never global.
 
@@ -46,6 +42,10 @@ class Session:
         links: A link to every peer.
         hub: The site that is linked to all others; it collects the acknowledgements.
         progress: Called with (what, done, total) by long work.
+
+    Attributes:
+        dispensable: Peers whose end, whatever its cause, is a lost link and no more; nobody at first.
+        lost: Why the links to such peers ended.
     """
 
     def __init__(
@@ -54,10 +54,11 @@ class Session:
         links: Mapping[str, Link],
         *,
         hub: str,
-        progress: Callable[[str, int, int], None] = _no_progress,
+        progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     ) -> None:
         self.gate, self.links, self.hub, self.progress = gate, dict(links), hub, progress
-        self.peers: Mapping[str, Channel] = {site: Channel(link, gate) for site, link in self.links.items()}
+        self.peers = {site: Channel(link, gate) for site, link in self.links.items()}
+        self.dispensable, self.lost = frozenset[str](), dict[str, AtollError]()
         notices = replace(gate, allowed=frozenset({Notice}), timeout=None, step="end", traffic=gate.traffic)
         self._notices = {site: Channel(link, notices, "end") for site, link in self.links.items()}
         self._done: dict[str, asyncio.Future[None]] = {}
@@ -110,7 +111,7 @@ class Session:
             elif isinstance(error, ConnectionLost) and (cause := await self._last_words()):
                 raise cause from error
             elif not isinstance(error, PeerFailed):
-                await self._tell(_notice(error, self.site, self.gate.step))
+                await self._tell(_notice(error, self.site, self.gate.step), self.links)
         finally:
             for task in self._watchers:
                 task.cancel()
@@ -128,64 +129,64 @@ class Session:
         try:
             notice = await self._notices[site].recv(Notice)
         except AtollError as error:
-            self._settle(site, error)
-            return
+            return self._settle(site, error)
         if notice.done:
-            self._settle(site, None)
-            return
+            return self._settle(site, None)
         where = {"site": notice.site or site, "step": notice.step, "column": notice.column}
-        cause = PeerFailed(notice.what, cure=notice.cure, **where)
-        await self._tell(notice, but=site)
-        for other, link in self.links.items():
-            link.abort(cause)
-            self._settle(other, cause)
+        kind = ConnectionLost if site in self.dispensable else PeerFailed
+        cause = kind(notice.what, cure=notice.cure, **where)
+        others = () if site in self.dispensable else set(self.links) - {site}
+        await self._tell(notice, others)
+        for ended in (site, *others):
+            self.links[ended].abort(cause)
+            self._settle(ended, cause)
+
+    async def leave(self, site: str, error: AtollError) -> None:
+        """Go on without a dispensable peer; tell it so, in case that it can still hear."""
+        self.peers.pop(site, None)
+        await self._tell(_notice(error, self.site, self.gate.step), {site})
+        self.links[site].abort(error)
+        self._settle(site, error)
 
     def _settle(self, site: str, error: AtollError | None) -> None:
         future = self._done[site]
         if future.done():
             return
+        if error and site in self.dispensable:
+            self.lost[site], error = error, None
         if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
-            future.exception()
+            return future.set_result(None)
+        future.set_exception(error)
+        future.exception()
 
     async def _acknowledge(self) -> None:
         if self.site == self.hub:
             await self._all_done()
-            await self._say(Notice(done=True), list(self.links))
-            return
-        await self._say(Notice(done=True), list(self.links))
-        await self._all_done()
+        for site, channel in self._notices.items():
+            with suppress(AtollError) if site in self.dispensable else nullcontext():
+                await channel.send(Notice(done=True))
+        if self.site != self.hub:
+            await self._all_done()
 
     async def _all_done(self) -> None:
-        try:
-            async with asyncio.timeout(self.gate.timeout):
-                await asyncio.gather(*self._done.values())
-        except TimeoutError:
-            late = ", ".join(site for site, future in self._done.items() if not future.done())
-            error = ProtocolError(f"{late} did not acknowledge the end of the job", site=self.site, step="end")
-            await self._tell(_notice(error, self.site, "end"))
-            raise error from None
-        except PeerFailed:
-            raise
-        except AtollError as error:
-            await self._tell(_notice(error, self.site, "end"))
-            raise
+        if self._done:
+            await asyncio.wait(self._done.values(), timeout=self.gate.timeout, return_when=asyncio.FIRST_EXCEPTION)
+        error = next((cause for done in self._done.values() if done.done() and (cause := done.exception())), None)
+        late = [site for site, done in self._done.items() if not done.done() and site not in self.dispensable]
+        if late and error is None:
+            what = f"{', '.join(late)} did not acknowledge the end of the job"
+            error = ProtocolError(what, site=self.site, step="end")
+        if error and not isinstance(error, PeerFailed):
+            await self._tell(_notice(error, self.site, "end"), self.links)
+        if error:
+            raise error
 
-    async def _tell(self, notice: Notice, but: str = "") -> None:
-        """Tell every peer how it ended; a peer that cannot be told notices by its own time-out."""
-        try:
+    async def _tell(self, notice: Notice, sites: Iterable[str]) -> None:
+        """Tell peers how it ended; a peer that cannot be told notices by its own time-out."""
+        says = (self._notices[site].send(notice) for site in sites)
+        with suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL):
-                await asyncio.gather(
-                    *(self._say(notice, [site]) for site in self.links if site != but), return_exceptions=True
-                )
-        except TimeoutError:
-            return
-
-    async def _say(self, notice: Notice, sites: list[str]) -> None:
-        for site in sites:
-            await self._notices[site].send(notice)
+                await asyncio.gather(*says, return_exceptions=True)
 
 
 def _notice(error: BaseException, site: str, step: str) -> Notice:

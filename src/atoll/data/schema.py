@@ -6,8 +6,10 @@ mail.  Horizontal jobs need the same columns at all sites; `compare` lists what 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +24,22 @@ from atoll.data.sources import categories_of
 MOST_CATEGORIES = 200
 """A column with more categories is free text to a reader: its values stay out of the schema."""
 
+_NO_TEXT = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+"""Words that YAML takes for something else."""
+
 LARGEST = 1 << 22
 """Bytes of a schema file that are read."""
+
+
+UNITS: Mapping[str, tuple[str, float]] = {
+    **{name: ("length", size) for name, size in {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3, "in": 0.0254}.items()},
+    **{name: ("mass", size) for name, size in {"mg": 1e-6, "g": 1e-3, "kg": 1.0, "t": 1e3, "lb": 0.45359237}.items()},
+    **{name: ("time", size) for name, size in {"s": 1.0, "min": 60.0, "h": 3600.0}.items()},
+    **{name: ("days", size) for name, size in {"days": 1.0, "weeks": 7.0}.items()},
+    **{name: ("months", size) for name, size in {"months": 1.0, "years": 12.0}.items()},
+    **{name: ("share", size) for name, size in {"%": 0.01, "share": 1.0}.items()},
+}
+"""What units measure, and how large they are among units of the same thing."""
 
 
 class ColumnSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -128,7 +144,7 @@ def compare(schemas: Mapping[str, Schema]) -> Agreement:
     agreed, mismatches = [], []
     for name in names:
         found = {site: columns[name] for site, columns in named.items() if name in columns}
-        problem = _absent(name, named) or _kinds(name, found) or _units(name, found)
+        problem = _absent(name, named, list(names)) or _kinds(name, found) or _units(name, found)
         if problem:
             mismatches.append(problem)
             continue
@@ -139,7 +155,7 @@ def compare(schemas: Mapping[str, Schema]) -> Agreement:
     return Agreement(tuple(agreed), tuple(mismatches))
 
 
-def _absent(name: str, named: Mapping[str, Mapping[str, ColumnSchema]]) -> Mismatch | None:
+def _absent(name: str, named: Mapping[str, Mapping[str, ColumnSchema]], names: list[str]) -> Mismatch | None:
     if all(name in columns for columns in named.values()):
         return None
     words, hints = {}, []
@@ -148,7 +164,11 @@ def _absent(name: str, named: Mapping[str, Mapping[str, ColumnSchema]]) -> Misma
         if name not in columns:
             only_here = [other for other in columns if not all(other in theirs for theirs in named.values())]
             close = nearest(name, only_here)
-            hints += [f"{site} has {close!r}: is it the same?"] if close else []
+            if close:
+                new, old, where = (name, close, site) if names.index(name) < names.index(close) else (close, name, "")
+                where = where or next((one for one, there in named.items() if old in there and new not in there), "")
+                then = f" Then {_say(where, rename={old: new})}." if where else ""
+                hints.append(f"{site} has {close!r}: is it the same?{then}")
     cure = " ".join(hints) or "Leave the column out of the job, or add it there."
     return Mismatch(name, "absent", words, cure)
 
@@ -157,7 +177,13 @@ def _kinds(name: str, found: Mapping[str, ColumnSchema]) -> Mismatch | None:
     kinds = {site: column.kind for site, column in found.items()}
     if len(set(kinds.values())) == 1:
         return None
-    return Mismatch(name, "kind", dict(kinds), f"Add the data set with --numeric {name} or --categorical {name}.")
+    cure = (
+        f"Add the data set with --numeric {name} or --categorical {name}, or say in the job what its values are called"
+    )
+    number = next(site for site, kind in kinds.items() if kind == "numeric")
+    texts = next((column.categories for column in found.values() if column.categories), ("TEXT",))
+    coding = {"NUMBER": texts[0]}
+    return Mismatch(name, "kind", dict(kinds), f"{cure}: {_say(number, recode={name: coding})}.")
 
 
 def _units(name: str, found: Mapping[str, ColumnSchema]) -> Mismatch | None:
@@ -165,7 +191,16 @@ def _units(name: str, found: Mapping[str, ColumnSchema]) -> Mismatch | None:
     if len(set(units.values())) == 1:
         return None
     words = {site: unit or "not said" for site, unit in units.items()}
-    return Mismatch(name, "unit", words, f"Convert the values where they differ, and say --unit {name}=UNIT.")
+    wanted = Counter(unit for unit in units.values() if unit).most_common(1)[0][0]
+    cures = []
+    for site, unit in units.items():
+        if not unit:
+            cures.append(f"if it is {wanted} at {site}, too, {_say(site, units={name: wanted})}")
+        elif unit != wanted:
+            (thing, size), (other, whole) = UNITS.get(unit, ("", 1.0)), UNITS.get(wanted, ("?", 1.0))
+            factor = float(f"{size / whole:.15g}") if thing == other else "FACTOR"
+            cures.append(_say(site, scale={name: factor}, units={name: wanted}))
+    return Mismatch(name, "unit", words, f"In the job {'; '.join(cures)}; or add the data with --unit {name}=UNIT.")
 
 
 def _categories(name: str, found: Mapping[str, ColumnSchema]) -> list[Mismatch]:
@@ -178,10 +213,39 @@ def _categories(name: str, found: Mapping[str, ColumnSchema]) -> list[Mismatch]:
     alike = defaultdict(set)
     for category in set.union(*sets.values()):
         alike["".join(category.casefold().split())].add(category)
-    twins = tuple(sorted(" and ".join(map(repr, sorted(group))) for group in alike.values() if len(group) > 1))
+    several = sorted(sorted(group) for group in alike.values() if len(group) > 1)
+    twins = tuple(" and ".join(map(repr, group)) for group in several)
     cure = "All sites will use all of them; mend those that mean the same."
-    cure = f"{'; '.join(twins)}: one value? {cure}" if twins else cure
+    if twins:
+        cure = f"{'; '.join(twins)}: one value? Then {_recode(name, found, several)}."
     return [Mismatch(name, "categories", words, cure, twins)]
+
+
+def _recode(name: str, found: Mapping[str, ColumnSchema], several: Sequence[Sequence[str]]) -> str:
+    """Call twins at every site what the first site that has one of them calls it."""
+    coding: dict[str, str] = {}
+    for group in several:
+        first = next(c for column in found.values() for c in column.categories if c in group)
+        coding |= {category: first for category in group if category != first}
+    cures = []
+    for site, column in found.items():
+        if own := {old: new for old, new in coding.items() if old in column.categories}:
+            cures.append(_say(site, recode={name: own}))
+    return "; ".join(cures)
+
+
+def _say(site: str, **keys: Mapping[str, object]) -> str:
+    """What to write into a site's part of the job."""
+    return f"say {' and '.join(f'`{key}: {_yaml(value)}`' for key, value in keys.items())} at site {site}"
+
+
+def _yaml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_yaml(key)}: {_yaml(item)}' for key, item in value.items())}}}"
+    if not isinstance(value, str):
+        return repr(value)
+    plain = re.fullmatch(r"[A-Za-z_][\w-]*", value) and value.lower() not in _NO_TEXT
+    return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _listed(values: list[str]) -> str:

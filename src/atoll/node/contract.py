@@ -109,6 +109,23 @@ async def sign(site: Site, job: Job, peers: Mapping[str, Channel], cards: Mappin
     )
 
 
+def clocks(contract: Contract, now: datetime, within: float) -> list[str]:
+    """Say which sites' clocks are off from this one's by more than `within` seconds.
+
+    Nothing rests on another site's time: each holds `expires` against its own clock, and people read the others.
+    """
+    found = []
+    for one in contract.signatures:
+        try:
+            ahead = (datetime.fromisoformat(one.signed) - now).total_seconds()
+        except (ValueError, TypeError):
+            continue  # a text that is no time with a zone; it is signed as it is
+        if abs(ahead) > within:
+            way = "ahead of" if ahead > 0 else "behind"
+            found.append(f"the clock of {one.site} is {abs(ahead) / 3600:.1f} hours {way} this site's")
+    return found
+
+
 def _signed(job: Job, site: str, time: str) -> bytes:
     return job.digest() + f"\n{site}\n{time}".encode()
 

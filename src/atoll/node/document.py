@@ -117,6 +117,8 @@ class _Checker:
             allowed = [arg for arg in get_args(kind) if isinstance(arg, str)]
             close = nearest(str(value), allowed)
             one_of = f" Write {' or '.join(allowed)}." if allowed else "Correct the value."
+            if kind is str and isinstance(value, bool | int | float):
+                one_of = "Put it in quotes: YAML takes it for something else than a text."
             problem = str(cause).split(" - at")[0]
             self.fail(path, f"is {value!r}: {problem}", f"Did you mean {close!r}?" if close else one_of.strip())
 

@@ -7,6 +7,7 @@ out; the SHA-256 of that is what the sites sign.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from atoll.core.errors import ContractError, InputError
 from atoll.node.document import decode, flatten, parse
 from atoll.node.private import JobPrivacy, check_privacy
 from atoll.node.steps import AnyParams, Compare
-from atoll.node.steps.base import Topology
+from atoll.node.steps.base import SURVIVING, Topology
 
 SiteName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -41,6 +42,12 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             same order. Members and aggregator need none, for their rows are not joined.
         label: the label holder's column of outcomes, 0 or 1; among members the same column at every site, of any kind.
         columns: the columns that take part; empty means all but the ids and the label.
+        rename: what the job calls columns of this site: `{sex: gender}`. The job's names stand everywhere else. This
+            and the three keys below are for sites with the same columns.
+        recode: what values of a column are called: `{gender: {M: male, F: female}}`; other values stay as they are, and
+            `""` makes them missing. With numbers, `{died: {"yes": 1, "no": 0}}`, the column becomes numeric.
+        scale: what numbers of a column are multiplied by: `{height: 0.01}`.
+        units: the units of columns, after `scale`: `{height: m}`; others as the data set says.
     """
 
     role: Role
@@ -48,6 +55,10 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     id: str | tuple[str | tuple[str, ...], ...] = ()
     label: str = ""
     columns: tuple[str, ...] = ()
+    rename: dict[str, str] = {}
+    recode: dict[str, dict[str, str | float]] = {}
+    scale: dict[str, float] = {}
+    units: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         if isinstance(self.id, str):
@@ -60,6 +71,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             )
         if not self.data and self.role != "aggregator":
             raise InputError("lacks the key 'data'", cure="Add `data:`.")
+        _check_alike(self)
 
     @property
     def keys(self) -> tuple[tuple[str, ...], ...]:
@@ -76,6 +88,18 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def key_text(self) -> str:
         """The candidate keys for people."""
         return ", else ".join(" + ".join(key) for key in self.keys)
+
+
+def _check_alike(part: Part) -> None:
+    """Refuse names, codings and units that cannot be."""
+    if len(set(part.rename.values())) < len(part.rename) or set(part.rename) & set(part.ids):
+        raise InputError("rename gives two columns one name, or renames an id", cure="Correct `rename:`.")
+    for name, coding in part.recode.items():
+        if len({isinstance(new, str) for new in coding.values()}) != 1:
+            cure = "Give each value a text, or each a number."
+            raise InputError(f"recode of {name} mixes texts and numbers, or is empty", cure=cure)
+    if not all(math.isfinite(factor) and factor for factor in part.scale.values()):
+        raise InputError("scale holds a factor that is 0 or not finite", cure="Correct `scale:`.")
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -183,11 +207,22 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     @property
     def topology(self) -> Topology:
         """How the sites of a horizontal job add; see step `compare`."""
-        return next((step.topology for step in self.steps if isinstance(step, Compare)), "star")
+        return self.adding.topology
+
+    @property
+    def adding(self) -> Compare:
+        """What the sites of a horizontal job agree on about their sums."""
+        return next((step for step in self.steps if isinstance(step, Compare)), Compare())
+
+    @property
+    def least(self) -> int:
+        """Fewest sites with data that must be left, where the job goes on without those that fail."""
+        bringing = sum(bool(part.data) for part in self.sites.values())
+        return self.adding.at_least or min(bringing, max(3, bringing // 2 + 1))
 
     def peers(self, site: str) -> tuple[str, ...]:
         """The sites that `site` is linked to: all of them for the hub, the hub for the others of a star."""
-        if self.topology != "star":
+        if self.topology not in ("star", "dropouts"):
             return tuple(sorted(name for name in self.sites if name != site))
         return self.partners if site == self.hub else (self.hub,)
 
@@ -200,12 +235,31 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         return text
 
 
-def check(job: Job, now: datetime | None = None) -> None:
-    """Refuse a job that no site should run.
+def unexpired(job: Job, now: datetime | None = None) -> None:
+    """Refuse a job that may not run any more, by this machine's clock.
 
     Args:
         job: the job.
         now: the moment; the present if left out.
+
+    Raises:
+        ContractError: it has expired.
+    """
+    today = (now or datetime.now(UTC)).date()
+    if job.expires < today:
+        raise ContractError(
+            f"the job expired on {job.expires}",
+            step="contract",
+            cure=f"Agree on a new date under `expires:`; or set this machine's clock, by which it is {today} (UTC).",
+        )
+
+
+def check(job: Job, *, dated: bool = True) -> None:
+    """Refuse a job that no site should run.
+
+    Args:
+        job: the job.
+        dated: whether it must not have expired.
 
     Raises:
         ContractError: it has no purpose, has expired, or names an unknown or unavailable profile.
@@ -214,11 +268,10 @@ def check(job: Job, now: datetime | None = None) -> None:
     from atoll.node.steps import build, check_order
     from atoll.privacy import profiles
 
-    today = (now or datetime.now(UTC)).date()
     if len(job.purpose.split()) < 2:
         raise ContractError("the job states no purpose", cure="Say in words under `purpose:` what the result is for.")
-    if job.expires < today:
-        raise ContractError(f"the job expired on {job.expires}", cure="Agree on a new date under `expires:`.")
+    if dated:
+        unexpired(job)
     try:
         profiles.require(job.profile)
     except InputError as cause:
@@ -249,6 +302,9 @@ def _check_holders(job: Job) -> None:
     for name, part in job.sites.items():
         if part.label and part.role != "label-holder":
             raise InputError(f"site {name} holds features but names a label", site=name, cure="Remove `label:` there.")
+        if part.rename or part.recode or part.scale or part.units:
+            cure = "Rename and recode the data set itself."
+            raise InputError(f"the columns of site {name} need not be like others'", site=name, cure=cure)
 
 
 def _check_members(job: Job) -> None:
@@ -259,11 +315,12 @@ def _check_members(job: Job) -> None:
             "one site alone brings data, and a sum of one site shows its own figures",
             cure="Add a second `role: member`, or let the aggregator bring data, too.",
         )
-    if job.topology != "star" and len(bringing) < len(job.sites):
+    _check_departures(job, len(bringing))
+    if job.topology not in ("star", "dropouts") and len(bringing) < len(job.sites):
         raise InputError(
             f"site {job.hub} brings no data, and nobody is in the middle where sites add directly",
             site=job.hub,
-            cure="Take `topology: star`, or leave the site out.",
+            cure="Take `topology: star` or `dropouts`, or leave the site out.",
         )
     labels = {name: part.label for name, part in bringing.items()}
     if len(set(labels.values())) > 1:
@@ -277,6 +334,38 @@ def _check_members(job: Job) -> None:
         raise InputError(
             f"not all sites name the same columns: {', '.join(some)} stand at some of them",
             cure="Name the same columns at every site, or at none.",
+        )
+
+
+def _check_departures(job: Job, bringing: int) -> None:
+    """Refuse what a job cannot keep that goes on without sites."""
+    asked = job.adding
+    if job.topology not in SURVIVING:
+        if asked.at_least:
+            raise InputError(
+                f"over {job.topology} every site is needed, and `at_least:` has no meaning",
+                step="compare",
+                cure="Remove it, or take `topology: dropouts` or `ring`.",
+            )
+        return
+    if job.profile == "secure+dp":
+        raise ContractError(
+            f"over {job.topology} a step may begin again, and would spend its privacy budget once more",
+            step="compare",
+            cure="Take `topology: star` where totals are told with noise.",
+        )
+    fewest = 3 if job.topology == "dropouts" and job.sites[job.hub].data else 2
+    if not fewest <= job.least <= bringing:
+        raise InputError(
+            f"{job.least} of {bringing} sites with data cannot be what must be left: {fewest} and more, up to all",
+            step="compare",
+            cure=f"Say `at_least:` from {fewest} to {bringing}, or take `topology: star`.",
+        )
+    if job.timeouts.message < 3 * asked.patience:
+        raise InputError(
+            f"a site waits {job.timeouts.message:g} s for a message, and others may keep it waiting for a late one",
+            step="compare",
+            cure=f"Say `timeouts: {{message: {3 * asked.patience:g}}}` or more, or less `patience:`.",
         )
 
 

@@ -13,6 +13,8 @@ from atoll.core.errors import InputError
 from atoll.crypto.random import Rng
 from atoll.data.columns import Columns, Kind
 from atoll.data.sources import Table, read
+from atoll.node.alike import alike, own_names
+from atoll.node.alike import units_of as alike_units
 from atoll.node.home import Home
 from atoll.node.job import Job, Part
 from atoll.node.steps import Step, Work
@@ -74,7 +76,7 @@ def prepare(
     Raises:
         InputError: a column is not there or unusable, the label is not 0 and 1, ids are missing or repeated.
     """
-    work = Work(job, site, load, Rng.system(), store, earlier, units=units or {})
+    work = Work(job, site, load, Rng.system(), store, earlier, units=alike_units(job.sites[site], units or {}))
     if job.horizontal:
         _read_member(work)
     else:
@@ -91,7 +93,7 @@ def _read_member(work: Work) -> None:
         return
     _refuse_listed(part.columns, (part.label, *part.ids), "the label or an id column")
     asked = (*part.columns, *((part.label,) if part.label else ()))
-    work.table = work.load(asked if part.columns else ())
+    work.table = alike(part, work.load(own_names(part, asked) if part.columns else ()))
     if part.label and part.label not in work.table.columns.names:
         raise _no_label(part.label)
 

@@ -131,7 +131,7 @@ def rho_of_step(job: Job, name: str) -> float:
 
     privacy = _declared(job)
     said = {**DEFAULT_PARTS, **{str(step): part for step, part in privacy.parts.items()}}
-    parts = {step.name: said.get(step.name, 0.0) for step in build(job)}
+    parts = {step.name: said.get(step.name.partition(" ")[0], 0.0) for step in build(job)}
     return rho_of(privacy.epsilon, privacy.delta) * parts[name] / sum(parts.values())
 
 

@@ -14,10 +14,13 @@ from atoll.core.session import Session
 from atoll.node.border import PROTOCOL as BORDER
 from atoll.node.contract import PROTOCOL as CONTRACT
 from atoll.node.contract import Contract
+from atoll.node.departures import Departure
+from atoll.node.figures import curves
 from atoll.node.log import AUDIT, JobLog
 from atoll.node.policy import weak_of
 from atoll.node.steps import Work, build
 from atoll.node.steps.evaluate import EvaluateStep
+from atoll.node.steps.totals import LEFT
 from atoll.node.tables import headline, tables
 from atoll.report import (
     SECUREBOOST,
@@ -174,6 +177,7 @@ def report_data(end: Ended) -> ReportData:
         history=_history(work),
         alignment=_alignment(work),
         answer=state.get("answer"),
+        survivals=tuple(curves(name, found) for name, found in state.get("survival", {}).items()),
         tables=tables(work),
         headline=headline(work),
         costs=_costs(end.session, end.seconds),
@@ -353,6 +357,12 @@ def _notes(work: Work) -> tuple[str, ...]:
             f"The job was cut off and went on: it took {work.report['tries']} tries. Bytes and the audit file are "
             "those of all tries, the times those of the try that finished each step."
         )
+    notes += [f"! {line[0].upper()}{line[1:]}: compare times with care." for line in work.report.get("clocks", ())]
+    notes += [
+        f"! {Departure(**left).text}. That step and later ones are over the rows of the sites that were left; earlier "
+        "ones hold its rows, too, and where both told the same total, they show that of this site."
+        for left in work.report.get(LEFT, ())
+    ]
     for step in build(work.job):
         notes += [
             f"Step {step.name} used {one.name}, which is weak and was allowed here. {one.card.weak}"

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from atoll.core.channel import Gate, Link
 from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError, PeerFailed
@@ -20,17 +22,25 @@ from atoll.node import border, checkpoint, contract, policy
 from atoll.node.budgets import Reserved, reserve_for
 from atoll.node.contract import Contract
 from atoll.node.home import Home
-from atoll.node.job import Job, check
+from atoll.node.job import Job, check, unexpired
 from atoll.node.log import JobLog
 from atoll.node.prepare import from_home, prepare, units_of
 from atoll.node.progress import Watch
 from atoll.node.steps import Step, Work, build
+from atoll.node.steps.totals import LEFT, finish, without
 from atoll.node.store import Store, room
 from atoll.protocols.pairwise_keys import Seal
+from atoll.protocols.secure_sum.totals import SitesLeft
 from atoll.transport.site import Site
+
+if TYPE_CHECKING:
+    from atoll.transport.grpc_link import Endpoint
 
 GRACE = 10.0
 """Seconds that a site which cannot take part waits for the others, to tell them why."""
+
+CLOCKS = 60.0
+"""Seconds by which clocks may differ before people are told."""
 
 SAY_EVERY = 5.0
 """Seconds between lines that say whom the site waits for."""
@@ -109,17 +119,26 @@ class Run:
                 async with session:
                     if trouble or work is None:
                         raise trouble or InputError("the site's own side could not be read")
-                    await self._contract(session, cards)
+                    await self._contract(session, cards, work)
                     done = await self._border(session, work, steps, log)
-                    keep = partial(self._keep, work, steps)
-                    await run_steps(session, work, steps, self.watch, log.event, self.seconds, done=done, keep=keep)
+                    keep, event = partial(self._keep, work, steps), partial(self._event, log, endpoint)
+                    await run_steps(session, work, steps, self.watch, event, self.seconds, done=done, keep=keep)
                     with session.step("report"), room(store.folder):
                         self._leave(session, work, log)
+                    if session.dispensable:  # do not wait longer for the last words of a site that may fail
+                        session.gate.timeout = self.job.adding.patience * (1 if work.labels else 3)
             except PeerFailed as error:
                 if not self._refused(error):
                     raise
                 where = {"site": error.site, "step": error.step, "column": error.column}
                 raise ContractError(error.what, cure=error.cure, **where) from None  # one exit code at every site
+
+    def _event(self, log: JobLog, endpoint: Endpoint, what: str, **fields: Any) -> None:
+        """Write an event to the log; a site that has left is told so should it come back."""
+        log.event(what, **fields)
+        if what == "left":
+            why = f"the job goes on without {fields['site']}: {fields['why']}"
+            endpoint.dismiss(self.job.name, fields["site"], why)
 
     def _refused(self, error: PeerFailed) -> bool:
         """Whether another site refused the job: in the contract, or a step of it before the contract was signed."""
@@ -132,6 +151,7 @@ class Run:
     ) -> tuple[Work | None, AtollError | None]:
         """Check that this site allows the job, then its data; an error is kept, so that the others can be told."""
         try:
+            unexpired(self.job)  # here, so that the others are told
             policy.require(self.home.policy(), self.site.name, steps)
             part = self.job.sites[self.site.name]
             load, units = from_home(self.home, part), units_of(self.home, part)
@@ -144,10 +164,14 @@ class Run:
             self.watch.note(f"this site cannot take part: {error.what}; telling the other sites")
             return None, error
 
-    async def _contract(self, session: Session, cards: Mapping[str, Card]) -> None:
+    async def _contract(self, session: Session, cards: Mapping[str, Card], work: Work) -> None:
         start = time.perf_counter()
         with session.step("contract", uses=[contract.PROTOCOL]):
             self.contract = await contract.sign(self.site, self.job, session.peers, cards)
+        slack = self.job.timeouts.join + CLOCKS  # a site signs when it has joined, and others may join later
+        for line in contract.clocks(self.contract, datetime.now(UTC), slack):
+            work.report.setdefault("clocks", []).append(line)
+            self.watch.note(f"{line}; times in logs and reports differ, and `expires:` may fall on another day there")
         session.gate.job = self.job.id  # until now sites with different documents had to understand each other
         self.watch.ended(
             "contract", f"signed by {', '.join(sorted(self.job.sites))}", time.perf_counter() - start, 0, 0
@@ -184,6 +208,8 @@ class Run:
 
     def _keep(self, work: Work, steps: tuple[Step[Any], ...], done: int) -> None:
         """Write a checkpoint after a step, as long as every step so far can be taken up again."""
+        if work.report.get(LEFT):
+            return  # the sites that are left could not agree on a border with one that comes back
         files: list[str] = []
         for step in steps[:done]:
             if step.leaves is None:
@@ -246,8 +272,8 @@ async def run_steps(
     for number, step in enumerate(steps[done:], done + 1):
         watch.started(step.name, step.title, number, len(steps))
         start = time.perf_counter()
-        with session.step(step.name, uses=step.uses()), room(work.store.folder):
-            line = await step.run(session, work)
+        line = await run_steadily(session, work, steps, step, watch, event)
+        with room(work.store.folder):
             seconds[step.name] = time.perf_counter() - start
             keep(number)
         traffic = dict.fromkeys(("sent", "received"), 0)
@@ -256,6 +282,45 @@ async def run_steps(
                 traffic[way] += count
         watch.ended(step.name, line, seconds[step.name], traffic["sent"], traffic["received"])
         event("step", step=step.name, text=line, seconds=seconds[step.name], **traffic)
+    await finish(session, work)
+
+
+async def run_steadily(
+    session: Session,
+    work: Work,
+    steps: tuple[Step[Any], ...],
+    step: Step[Any],
+    watch: Watch,
+    event: Callable[..., None],
+) -> str:
+    """Run a step; where a site leaves meanwhile, run it again, after those on whose totals it stands.
+
+    Totals of different sites do not fit together: what holds one of them is made anew by the sites that are left. Steps
+    that are done, and on which this one does not stand, stay as they are, over the sites of their time.
+    """
+    again: tuple[Step[Any], ...] = ()
+    while True:
+        try:
+            for one in (*again, step):
+                with session.step(one.name, uses=one.uses()), room(work.store.folder):
+                    line = await one.run(session, work)
+            return line
+        except SitesLeft:
+            for left in await without(session, work, step):
+                event("left", **msgspec.to_builtins(left))
+                watch.note(f"{left.text}; going on with {', '.join(work.state['among'])}")
+            checkpoint.drop(work.store)  # an earlier border was one of all sites
+            again = before(steps, step)
+
+
+def before(steps: tuple[Step[Any], ...], step: Step[Any]) -> tuple[Step[Any], ...]:
+    """Return the steps on which one stands, in order."""
+    needed, found = set(step.needs), list[Step[Any]]()
+    for one in reversed(steps[: steps.index(step)]):
+        if needed & set(one.gives):
+            needed |= set(one.needs)
+            found.insert(0, one)
+    return tuple(found)
 
 
 async def join(
@@ -303,7 +368,7 @@ def membership(job: Job, site: Site) -> dict[str, Card]:
         ContractError, InputError: no site should run this job.
         IdentityError: a site of the job is not trusted here, or its card has expired.
     """
-    check(job)
+    check(job, dated=False)
     if site.name not in job.sites:
         close = nearest(site.name, list(job.sites))
         raise InputError(

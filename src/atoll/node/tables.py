@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from atoll.node import figures
+from atoll.node.figures import named, probability, shown, table
 from atoll.node.steps.totals import REVEALED, Revealed
 from atoll.report.model import Table
 
@@ -15,19 +17,20 @@ if TYPE_CHECKING:
     from atoll.node.steps import Work
     from atoll.node.steps.describe import Statistics
 
-MOST_ROWS = 400
-"""Rows of one table of the report; the files hold all."""
-
-_MINUS = "\u2212"
-
 
 def tables(work: Work) -> tuple[Table, ...]:
     """Return the tables of this site's report; none for other jobs."""
     found: list[Table] = []
     if statistics := work.state.get("statistics"):
         found += _statistics(statistics)
-    if fitted := work.state.get("fitted"):
-        found += _model(fitted)
+    for name, (group, tests) in work.state.get("tests", {}).items():
+        found += figures.tests(name, group, tests)
+    for name, correlations in work.state.get("correlations", {}).items():
+        found += figures.correlations(name, correlations)
+    for name, survival in work.state.get("survival", {}).items():
+        found += figures.survival(name, survival)
+    for name, kept in work.state.get("fitted", {}).items():
+        found += _model(kept, name.removeprefix("fit").strip())
     if revealed := work.report.get(REVEALED):
         found.append(_revealed(msgspec.convert(revealed, dict[str, tuple[Revealed, ...]])))
     return tuple(found)
@@ -38,13 +41,15 @@ def headline(work: Work) -> str:
     if not work.job.horizontal:
         return ""
     sites = sum(bool(part.data) for part in work.job.sites.values())
-    fitted: Kept | None = work.state.get("fitted")
-    rows = fitted.rows if fitted else work.report.get("rows", {}).get("all sites", 0)
+    fitted: list[Kept] = list(work.state.get("fitted", {}).values())
+    rows = fitted[0].rows if fitted else work.report.get("rows", {}).get("all sites", 0)
     over = f"{rows:,} rows of {sites} sites; no row left its site"
-    if fitted is None:
+    if len(fitted) > 1:
+        return f"{len(fitted)} models over {sites} sites; no row left its site."
+    if not fitted:
         return f"Statistics over {over}."
-    title = fitted.model.title
-    return f"{title[0].upper()}{title[1:]}{f' of {fitted.label}' if fitted.label else ''} over {over}."
+    title, label = fitted[0].model.title, fitted[0].label
+    return f"{title[0].upper()}{title[1:]}{f' of {label}' if label else ''} over {over}."
 
 
 def _statistics(lines: Sequence[Statistics]) -> list[Table]:
@@ -64,7 +69,7 @@ def _statistics(lines: Sequence[Statistics]) -> list[Table]:
         if not any(one.least is not None for one in numeric):
             heads = [head for head in heads if head[0] not in ("Least", "Largest")]
         rows = [(named(one.name, one.unit), *(shown(of(one)) for _, of in heads)) for one in numeric]
-        found.append(_table("Numbers, over all sites", ("Column", *(name for name, _ in heads)), rows, 1))
+        found.append(table("Numbers, over all sites", ("Column", *(name for name, _ in heads)), rows, 1))
     if text := [one for one in lines if one.kind == "categorical"]:
         rows = [
             (one.name if at == 0 else "", category, shown(count), share(count, one.count + one.missing))
@@ -72,12 +77,12 @@ def _statistics(lines: Sequence[Statistics]) -> list[Table]:
             for at, (category, count) in enumerate([*one.categories.items(), ("missing", one.missing)])
             if count != 0
         ]
-        found.append(_table("Categories, over all sites", ("Column", "Category", "Rows", "Share"), rows, 2))
+        found.append(table("Categories, over all sites", ("Column", "Category", "Rows", "Share"), rows, 2))
     return found
 
 
-def _model(kept: Kept) -> list[Table]:
-    title = f"{kept.model.title[0].upper()}{kept.model.title[1:]}"
+def _model(kept: Kept, name: str) -> list[Table]:
+    title = f"{kept.model.title[0].upper()}{kept.model.title[1:]}{f' {name!r}' if name else ''}"
     found = []
     if kept.coefficients:
         sure = any(line.error is not None for line in kept.coefficients)
@@ -92,15 +97,21 @@ def _model(kept: Kept) -> list[Table]:
             if any(column.kind == "categorical" for column in kept.columns) and kept.model.baseline
             else "Estimates are in the columns' units."
         )
-        found.append(_table(title, heads, rows, 1, note=note.replace("`", "")))
+        found.append(table(title, heads, rows, 1, note=note.replace("`", "")))
     for grid in kept.grids:
         rows = [(term, *(shown(number) for number in numbers)) for term, numbers in grid.rows.items()]
-        found.append(_table(f"{title}: {grid.title[0].lower()}{grid.title[1:]}", ("Term", *grid.heads), rows, 1))
+        found.append(table(f"{title}: {grid.title[0].lower()}{grid.title[1:]}", ("Term", *grid.heads), rows, 1))
     if kept.figures:
         rows = [(name, shown(value)) for name, value in kept.figures.items()]
         where = "On the rows that it was fitted to, unless a line says otherwise."
         found.append(
-            _table("How well the model fits", ("Figure", "Value"), [("rows", shown(kept.rows)), *rows], 1, note=where)
+            table(
+                f"How well the model{f' {name!r}' if name else ''} fits",
+                ("Figure", "Value"),
+                [("rows", shown(kept.rows)), *rows],
+                1,
+                note=where,
+            )
         )
     return found
 
@@ -116,7 +127,7 @@ def _revealed(steps: dict[str, tuple[Revealed, ...]]) -> Table:
         for step, told in steps.items()
         for at, one in enumerate(told)
     ]
-    return _table(
+    return table(
         "Every total that was told",
         ("Step", "What was added up", "Times", "Numbers", "Sites"),
         rows,
@@ -125,42 +136,6 @@ def _revealed(steps: dict[str, tuple[Revealed, ...]]) -> Table:
     )
 
 
-def _table(
-    title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], text: int, *, lead: str = "", note: str = ""
-) -> Table:
-    """A table whose first `text` columns are words and whose other columns are numbers."""
-    if len(rows) > MOST_ROWS:
-        note = f"{note} The first {MOST_ROWS} of {len(rows):,} lines; the files beside this page hold all.".strip()
-    return Table(
-        title=title,
-        lead=lead,
-        columns=columns,
-        rows=tuple(rows[:MOST_ROWS]),
-        numeric=tuple(at >= text for at in range(len(columns))),
-        note=note,
-    )
-
-
-def named(name: str, unit: str) -> str:
-    """A column with its unit."""
-    return f"{name} ({unit})" if unit else name
-
-
-def shown(value: float | int | None, digits: int = 5) -> str:
-    """A number as people read it; a dash for none."""
-    if value is None:
-        return "–"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}g}"
-    return _MINUS + text[1:] if text[0] == "-" else text
-
-
 def share(count: int | None, rows: int) -> str:
     """A part of the rows in percent."""
     return "–" if count is None else f"{100 * count / max(rows, 1):.1f}%"
-
-
-def probability(p: float | None) -> str:
-    """A p value: four digits, and no false zero."""
-    if p is None:
-        return "–"
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"

@@ -10,7 +10,7 @@ import html
 from dataclasses import dataclass
 from typing import Any
 
-from atoll.report.model import Feature, History, Performance, ReportData
+from atoll.report.model import Feature, History, Performance, ReportData, SurvivalCurves
 from atoll.report.story import KINDS
 from atoll.report.words import clean, number, percent
 
@@ -44,6 +44,7 @@ def charts(data: ReportData) -> dict[str, Chart]:
         _calibration(data),
         _features(data),
         _history(data.history),
+        *(_survival(found, at) for at, found in enumerate(data.survivals, 1)),
     ]
     return {chart.name: chart for chart in found if chart is not None}
 
@@ -304,6 +305,37 @@ def _history(history: History | None) -> Chart | None:
         ]  # fmt: skip
     rounds = max(len(series.values) for series in history.series)
     return Chart("history", f"Training history of {clean(history.metric)} over {rounds} trees", 340, traces, layout)
+
+
+def _survival(found: SurvivalCurves, number_: int) -> Chart:
+    """Steps down from 1, each with the band of its interval."""
+    traces: list[dict[str, Any]] = []
+    for place, curve in enumerate(found.curves):
+        color, name = f"@party-{place % _PARTIES + 1}", _label(curve.group) or "all"
+        x, keep = [0.0, *curve.times], _thin_steps(curve.survival)
+        lines = {way: [1.0, *getattr(curve, way)] for way in ("low", "high", "survival")}
+        x, lines = [x[i] for i in keep], {way: [y[i] for i in keep] for way, y in lines.items()}
+        common = {"type": "scatter", "mode": "lines", "x": x, "legendgroup": str(place)}
+        step = {"shape": "hv", "color": color}
+        edge = {**common, "line": {**step, "width": 0.75, "dash": "dot"}, "showlegend": False, "hoverinfo": "skip"}
+        traces += [{**edge, "y": lines["low"]}, {**edge, "y": lines["high"]}]
+        hover = f"{name}: %{{y:.1%}} left after %{{x}}<extra></extra>"
+        line = {**step, "width": 2.5}
+        traces.append({**common, "y": lines["survival"], "name": name, "line": line, "hovertemplate": hover})
+    layout = {
+        "xaxis": _axis(_label(found.time, 60), rangemode="tozero", nticks=8),
+        "yaxis": _axis("Share without the event", **_SHARE),
+        "legend": _legend("top"),
+        "showlegend": len(found.curves) > 1,
+    }
+    ends = ", ".join(f"{clean(c.group) or 'all'} {percent(c.survival[-1])}" for c in found.curves if c.survival)
+    return Chart(f"survival-{number_}", f"{clean(found.title)}. At the end: {ends}", 400, traces, layout)
+
+
+def _thin_steps(survival: tuple[float, ...], most: int = 400) -> list[int]:
+    """Places of the start and of as many steps as can be seen, the last one among them."""
+    n = len(survival)
+    return sorted({0, n, *(round(at * n / most) for at in range(most))}) if n > most else list(range(n + 1))
 
 
 def used_kinds(data: ReportData) -> list[Performance]:

@@ -319,6 +319,38 @@ class Table(_Part, frozen=True):
     note: str = ""
 
 
+class SurvivalCurve(_Part, frozen=True):
+    """Survival of one group.
+
+    Attributes:
+        group: Its name; empty where there is one only.
+        times: Ascending times after which survival changes.
+        survival: Share that is left after each, from 1 down to 0.
+        low: Lower end of its interval.
+        high: Upper end.
+    """
+
+    group: str
+    times: tuple[float, ...]
+    survival: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+class SurvivalCurves(_Part, frozen=True):
+    """A chart of survival curves.
+
+    Attributes:
+        title: Its heading.
+        time: What the times are, with their unit.
+        curves: One a group.
+    """
+
+    title: str
+    time: str
+    curves: tuple[SurvivalCurve, ...]
+
+
 class AuditRow(_Part, frozen=True):
     """All messages of one kind in one direction.
 
@@ -370,6 +402,7 @@ class ReportData(_Part, frozen=True):
         history: Training history.
         alignment: Counts.
         answer: A question to several sites, and its answer.
+        survivals: Charts of survival curves.
         tables: Figures, models' tables and what was revealed, in order.
         headline: The sentence that a reader sees first; made from the other parts if empty.
         costs: Per step, in order.
@@ -390,6 +423,7 @@ class ReportData(_Part, frozen=True):
     history: History | None = None
     alignment: Alignment | None = None
     answer: Answered | None = None
+    survivals: tuple[SurvivalCurves, ...] = ()
     tables: tuple[Table, ...] = ()
     headline: str = ""
     costs: tuple[StepCost, ...] = ()

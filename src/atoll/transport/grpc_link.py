@@ -61,6 +61,7 @@ class Endpoint:
         self._server: Any = None
         self._known: dict[bytes, str] = {}
         self._members: dict[str, set[str]] = {}
+        self._dismissed: dict[tuple[str, str], str] = {}
         self._links: dict[tuple[str, str], SteadyLink] = {}
         self._dialling: set[asyncio.Task[None]] = set()
         self._services: dict[str, Visit] = {}
@@ -108,6 +109,10 @@ class Endpoint:
     def admit(self, job: str, sites: Iterable[str]) -> None:
         """Name all members of a job, before their links are made; every other site is refused for it."""
         self._members.setdefault(job, set()).update(sites)
+
+    def dismiss(self, job: str, site: str, why: str) -> None:
+        """Tell a member that comes back why the job goes on without it."""
+        self._dismissed[job, site] = why
 
     def welcome(self, prefix: str, visit: Visit) -> None:
         """Let every trusted site begin sessions by itself, under job ids that begin with `prefix`.
@@ -181,8 +186,10 @@ class Endpoint:
             await context.abort(code.NOT_FOUND, "the job is not open here yet")
             return
         try:
+            if why := self._dismissed.get((hello.job, name), ""):
+                raise ConnectionLost(why)
             if link.broken or link.over:
-                raise ConnectionLost(f"job {hello.job[:80]} has ended at {self.site.name}")
+                raise ConnectionLost(f"job {hello.job[:80]} has ended at {self.site.name}, or its link to {name}")
             link.greet(hello)
         except ConnectionLost as error:
             await context.abort(code.FAILED_PRECONDITION, error.what)
@@ -284,7 +291,10 @@ def _refused(code: Any, details: str, peer: Card, job: str) -> None:
                 cure="All sites must run the same job document, with this site among its members.",
             )
         case "FAILED_PRECONDITION":
-            raise ConnectionLost(f"{peer.name} refuses to go on: {details}", cure="Start the job again at every site.")
+            raise ConnectionLost(
+                f"{peer.name} refuses to go on: {details}",
+                cure="Start the job again at every site, unless the others go on without this one.",
+            )
         case "UNAUTHENTICATED":
             raise _distrusted(peer)
         case "UNAVAILABLE" if "CERTIFICATE_VERIFY_FAILED" in details:

@@ -26,6 +26,9 @@ from atoll.core.identity import Card, check_address, check_name, dns_name, read_
 KEY, CARD, TRUSTED = "site.key", "site.card", "trusted"
 """Files of a site's folder: its private key, its own card, and the folder of the cards it trusts."""
 
+AHEAD = timedelta(days=1)
+"""How far the clock of a site may be ahead of others, so that a card that it has just made is not from the future."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -177,7 +180,7 @@ def _certificate(key: ec.EllipticCurvePrivateKey, name: str, start: datetime, en
     )  # fmt: skip
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), start, end)
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), start - AHEAD, end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(digital_signature=True, **usage), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)

@@ -52,6 +52,7 @@ MODELS: dict[str, Site] = {
     "describe": lambda t, at: describe.fit(t, rows(at), describe.DescribeParams()),
     "pearson": lambda t, at: correlation.fit(t, rows(at), correlation.CorrelationParams()),
     "spearman": lambda t, at: correlation.fit(t, rows(at), correlation.CorrelationParams(method="spearman")),
+    "kendall": lambda t, at: correlation.fit(t, rows(at), correlation.CorrelationParams(method="kendall")),
     "means": lambda t, at: means.fit(
         t, X[at, 0], Column("g", "categorical", GROUP[at], ("x", "y", "z")), means.MeansParams()
     ),
@@ -71,6 +72,14 @@ MODELS: dict[str, Site] = {
     ),
     "survival": lambda t, at: survival.fit(t, TIME[at], EVENT[at], survival.SurvivalParams()),
     "cox": lambda t, at: cox.fit(t, rows(at), TIME[at], EVENT[at], cox.CoxParams(smallest=1)),
+    "strata": lambda t, at: cox.fit(
+        t,
+        rows(at),
+        TIME[at],
+        EVENT[at],
+        cox.CoxParams(smallest=1),
+        strata=Column("g", "categorical", GROUP[at], ("x", "y", "z")),
+    ),
 }
 
 

@@ -80,6 +80,77 @@ def test_cox_regression_is_statsmodels(seed: int, ties: str) -> None:
 
 
 @pytest.mark.parametrize("ties", ["efron", "breslow"])
+@pytest.mark.parametrize("seed", range(5))
+def test_strata_are_statsmodels(seed: int, ties: str) -> None:
+    task, time, event = people(seed)
+    code, names = groups(task, 2 + seed % 2)
+    event[code == 0] *= seed != 4  # a stratum without events
+    params = CoxParams(ties=ties, smallest=1)  # type: ignore[arg-type]
+
+    async def site(totals: Any, at: Any) -> cox.CoxModel:
+        strata = Column("组", "categorical", code[at], names)
+        return await cox.fit(totals, Rows(task.names, task.X[at]), time[at], event[at], params, strata=strata)
+
+    model = together(site, [(at,) for at in task.rows])[0]
+    _check_strata(model, task, time, event, code, ties)
+    spread, centre = task.X.std(axis=0), task.X.mean(axis=0)
+    for k in range(len(names)):
+        mine = np.sort(np.array(names))[k] == np.array(names)[code]
+        risk = np.exp((task.X - centre) @ model.coefficients.values) * mine
+        here = model.stratum == k
+        steps = [np.sum(event * mine * (time == t)) / np.sum(risk[time >= t]) for t in model.times[here]]
+        assert difference(model.baseline[here] * np.exp(centre @ model.coefficients.values), np.cumsum(steps)) < 1e-6
+    assert spread.all()
+
+
+def _check_strata(model: cox.CoxModel, task: Task, time: F64, event: F64, strata: Any, ties: str) -> None:
+    spread = task.X.std(axis=0)
+    oracle = PHReg(time, (task.X - task.X.mean(axis=0)) / spread, status=event, strata=strata, ties=ties)
+    theirs = oracle.fit(disp=False, tol=1e-12, maxiter=200)
+    assert difference(model.coefficients.values * spread, theirs.params) < 1e-6
+    assert difference(model.coefficients.standard_errors * spread, theirs.bse) < 1e-6
+    assert difference(model.log_likelihood, theirs.llf) < 1e-8
+    assert model.events == event.sum()
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_a_stratum_for_each_site_is_statsmodels_and_tells_no_times(seed: int, ties: str) -> None:
+    task, time, event = people(seed, n=150)
+    params = CoxParams(ties=ties, smallest=10, by_site=True)  # type: ignore[arg-type]
+    parts = [(Rows(task.names, task.X[at]), time[at], event[at], params) for at in task.rows]
+    models, adder = watched(cox.fit, parts)
+    strata = np.zeros(len(time), np.int64)
+    for site, at in enumerate(task.rows):
+        strata[at] = site
+    _check_strata(models[0], task, time, event, strata, ties)
+    assert models[0].times.size == models[0].baseline.size == 0
+    p = task.X.shape[1]
+    sizes = {total.size for what, total in adder.seen if "size of values" not in what}
+    assert max(sizes) <= max(2 + p + p * (p + 1) // 2, 2 * (p + p * p))  # none grows with the people
+    assert not any("times" in what for what, _ in adder.seen)
+
+
+def test_strata_that_are_rare_missing_or_given_twice() -> None:
+    task, time, event = people(2, n=120, p=1)
+    code = np.where(np.arange(120) < 2, 2, np.arange(120) % 2).astype(np.int32)
+    code[5:9] = -1
+
+    async def site(totals: Any, at: Any, **options: Any) -> cox.CoxModel:
+        strata = Column("s", "categorical", code[at], ("a", "b", "c"))
+        params = CoxParams(smallest=3, unit=4.0, ties="breslow", **options)
+        return await cox.fit(
+            totals, Rows(task.names, task.X[at]), time[at], event[at], params, strata=strata, known=("a", "b", "c")
+        )
+
+    model = together(site, [(at,) for at in task.rows])[0]
+    kept = np.isin(code, (0, 1))
+    assert (model.strata, model.rows, model.events) == (("a", "b"), kept.sum(), event[kept].sum())
+    with pytest.raises(InputError, match="strata are given twice"):
+        together(partial(site, by_site=True), [(at,) for at in task.rows])
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
 def test_the_gradient_of_the_pooled_likelihood_vanishes(ties: str) -> None:
     """Straight from the textbook's formula, which needs no oracle's tolerance: to 1e-9 of its scale."""
     task, time, event = people(4, n=80, p=2, ugly=False)

@@ -127,6 +127,9 @@ def test_comparisons_of_means_are_scipys(seed: int) -> None:
         test = stats.ttest_ind(samples[0] - x.mean(), samples[1] - x.mean(), equal_var=equal)
         found = ours.t_test(equal_variances=equal)
         assert difference([found.statistic, found.df[0], found.p_value], [test.statistic, test.df, test.pvalue]) < 1e-7
+        off, *ends = ours.difference(equal_variances=equal)
+        assert off == ours.mean[0] - ours.mean[1]
+        assert difference(ends, list(test.confidence_interval())) < 1e-7
 
 
 def test_a_text_column_is_needed() -> None:

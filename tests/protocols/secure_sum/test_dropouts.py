@@ -20,6 +20,7 @@ from atoll.protocols.secure_sum.dropout_steps import revealed
 from atoll.protocols.secure_sum.question import PIECE
 from atoll.protocols.secure_sum.round_keys import KEY, Roster, RoundKeys
 from atoll.protocols.secure_sum.sums import Sums
+from atoll.protocols.secure_sum.totals import SitesLeft
 from atoll.testing import check_card, seeded_rng
 from atoll.transport.site import init_site
 from tests.protocols.secure_sum.stars import play as play_star
@@ -174,6 +175,27 @@ def test_later_sums_go_on_without_those_that_dropped_out() -> None:
     assert ends["c"] == ends["f"] == [63.0, 62.0, 30.0]
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_a_steady_sum_over_fewer_members_is_not_opened_and_all_that_are_left_begin_again(step: str) -> None:
+    async def twice(sums: Sums) -> Any:
+        found = [await sums.total(np.array([2.0 ** MEMBERS.index(sums.site)]), what="first")]
+        for _ in range(2):
+            try:
+                found.append(await sums.total(np.array([2.0 ** MEMBERS.index(sums.site)]), what="again"))
+            except SitesLeft:
+                found.append(np.array([-1.0]))
+        return [float(one[0]) for one in found], sums.sites, [(told.what, told.sites) for told in sums.told]
+
+    ends, net = play(dict.fromkeys(MEMBERS, twice), {"b": (step, 1)}, steady=True)
+    late = step in ("Agreement", "Reveal")  # its numbers are in the sum, and only the next one misses it
+    for name in MEMBERS[1:]:
+        found, sites, told = ends[name]
+        assert found == ([63.0, 63.0, -1.0] if late else [63.0, -1.0, 62.0]), ends
+        assert sites == MEMBERS[1:]
+        assert told == [("first", MEMBERS), ("again", MEMBERS if late else MEMBERS[1:])]
+    assert len(net.sent("c", "Reveal")) == 2  # none for the sum that was not opened
+
+
 def test_weighted_means_after_a_drop_out_use_the_sites_that_are_left() -> None:
     async def twice(sums: Sums) -> Any:
         for _ in range(2):
@@ -200,7 +222,7 @@ def test_above_64_members_a_tenth_may_drop_out_at_the_worst_moment() -> None:
 def test_too_many_drop_outs_end_it(step: str) -> None:
     ends, _ = play(totals(VALUES), dict.fromkeys("bcd", (step,)), timeout=0.5)
     error = error_of(ends, HUB, ProtocolError)
-    assert "3 of 6 sites" in str(error)
+    assert "3 of 6 members" in str(error)
     assert "b: " in str(error)
     assert "Left out" not in str(error.to_dict())  # type: ignore[attr-defined]
 

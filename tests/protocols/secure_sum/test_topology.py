@@ -28,6 +28,19 @@ def test_every_site_joins_in_the_same_way(topology: Topology) -> None:
     assert set(map(str, ends.values())) == {str(([0.4, float(sum(map(ord, SITES)))], SITES))}
 
 
+@pytest.mark.parametrize("topology", ["star", "dropouts"])
+def test_a_hub_may_be_none_of_the_sites_that_add(topology: Topology) -> None:
+    mesh = Mesh(SITES, protocol_of(topology).kinds)
+
+    async def site(name: str) -> Any:
+        rng, adding = seeded_rng(ord(name)), SITES[1:]
+        sums = await join(topology, mesh.peers[name], site=name, sites=adding, hub="b", rng=rng, least=3)
+        return (await sums.total(np.array([float(name != "b")]), what="numbers")).tolist(), sums.sites
+
+    ends = mesh.run({name: site(name) for name in SITES})
+    assert list(ends.values()) == [([3.0], SITES[1:])] * 4
+
+
 @pytest.mark.parametrize(("topology", "words"), [("tree", "no topology 'tree'"), ("ring", "no link to d, e")])
 def test_what_cannot_be_joined(topology: Any, words: str) -> None:
     mesh = Mesh(("b", "c"))

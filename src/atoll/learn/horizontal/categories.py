@@ -18,28 +18,35 @@ from atoll.protocols.secure_sum.totals import Totals
 
 
 async def categories(
-    totals: Totals, column: Column, *, smallest: int, most: int = 10_000, step: str
+    totals: Totals, column: Column, *, smallest: int, most: int = 10_000, known: Sequence[str] | None = None, step: str
 ) -> tuple[tuple[str, ...], I64]:
     """Find the categories that at least `smallest` rows of all sites have.
 
     Reveals: the length of the longest category at 15 thresholds in each of three rounds; those categories and how many
-    rows have them; how many rows leave the beginning of one of them, and with which half byte.
+    rows have them; how many rows leave the beginning of one of them, and with which half byte.  If they are known:
+    how many rows each of them has.
 
     Args:
         totals: the sum over the sites.
         column: this site's categorical column.
         smallest: fewest rows of a category that is shown, at least 1.
         most: how many categories are too many.
+        known: all categories, where all sites know them; they are counted and not looked for then.
         step: the model's name.
 
     Returns:
-        The categories in the order of their UTF-8 bytes, and (k,) the number of rows of each.
+        The categories in the order of their UTF-8 bytes, or as they are known, and (k,) the number of rows of each.
 
     Raises:
         InputError: the column is not categorical, holds a text with a zero byte or one of 2,048 bytes or more, or there
             are too many categories.
     """
     texts = _counted(column, step)
+    if known is not None:
+        here = np.array([texts.get(name.encode(), 0) for name in known], np.float64)
+        found = await totals.total(here, what=f"{step}: rows by {column.name}")
+        enough = [(name, int(rows)) for name, rows in zip(known, found, strict=True) if rows >= smallest]
+        return tuple(name for name, _ in enough), np.array([rows for _, rows in enough], np.int64)
     size = np.array([max(map(len, texts), default=0)], np.uint64)
     length = int((await largest(totals, size, digits=3, what=f"{step}: length of categories"))[0])
     mine = {text.ljust(length, b"\0"): rows for text, rows in texts.items()}

@@ -1,8 +1,10 @@
-"""Correlation over sites: Pearson's, and Spearman's with exact mid-ranks of the pooled values.
+"""Correlation over sites: Pearson's, Spearman's with exact mid-ranks of the pooled values, and Kendall's tau-b.
 
 What is revealed: for Pearson's, the number of rows, and sums, squares and products of all pairs of columns.  For
 Spearman's in addition all distinct values of each column with their counts, though not which stand in one row: the rank
-of a value among values that nobody may see is no sum.  Round continuous columns first if that is too much.
+of a value among values that nobody may see is no sum.  For Kendall's the distinct values, and for every pair of columns
+how many rows have each two values together; of continuous columns that is every row's two values, though not whose they
+are, where the row is, or what stands in its other columns.  Round continuous columns first if that is too much.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.learn.horizontal.kendall import tau_b
 from atoll.learn.horizontal.order import distinct_each
 from atoll.learn.horizontal.rows import F64, Missing, Rows, agree, blocks, same, settle
 from atoll.learn.horizontal.scale import scale
@@ -28,13 +31,15 @@ class CorrelationParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """Parameters of a correlation.
 
     Args:
-        method: pearson or spearman.
-        most: how many distinct values of all columns are too many to open for Spearman's.
+        method: pearson, spearman or kendall.
+        most: how many distinct values of all columns are too many to open for Spearman's and Kendall's.
+        cells: how many cells the tables of all pairs of columns may have for Kendall's.
         missing: `refuse` missing values, or `drop` their rows.
     """
 
-    method: Literal["pearson", "spearman"] = "pearson"
+    method: Literal["pearson", "spearman", "kendall"] = "pearson"
     most: int = 100_000
+    cells: int = 1_000_000
     missing: Missing = "refuse"
 
 
@@ -46,8 +51,10 @@ class Correlation:
         names: (p,) the columns.
         rows: rows of all sites.
         values: (p, p); NaN for constant columns.
-        p_values: (p, p) two-sided, by Student's t with n - 2 degrees of freedom; NaN with fewer than three rows.
-        inflation: (p,) variance inflation factors; infinite for a column that is a combination of others.
+        p_values: (p, p) two-sided, by Student's t with n - 2 degrees of freedom, NaN with fewer than three rows; for
+            Kendall's as in `kendall.of_table`.
+        inflation: (p,) variance inflation factors; infinite for a column that is a combination of others; NaN for
+            Kendall's.
     """
 
     names: tuple[str, ...]
@@ -68,6 +75,10 @@ async def fit(totals: Totals, X: Rows, params: CorrelationParams) -> Correlation
     if rows < 2:
         raise InputError("all sites together have one row", step=STEP, cure="Look at the filters and at `missing`.")
     values = X.values
+    if params.method == "kendall":
+        tau, p_values = await tau_b(totals, values, most=params.most, cells=params.cells, step=STEP)
+        tau, p_values = await same(totals, tau, p_values, step=STEP)
+        return Correlation(X.names, rows, tau, p_values, np.full(len(X.names), np.nan))
     if params.method == "spearman":
         values = await ranks(totals, values, most=params.most)
     frame = await scale(totals, values, rows, step=STEP)

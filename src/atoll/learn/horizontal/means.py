@@ -7,6 +7,7 @@ variance; the size of the values.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,18 +75,28 @@ class GroupMeans:
             raise InputError(
                 f"a t-test compares two groups, there are {len(self.groups)}", step=STEP, cure="Use anova."
             )
+        error, df = self._error(equal_variances)
+        if error == 0:
+            return Comparison(math.nan, (df,), math.nan)
+        t = float(self.mean[0] - self.mean[1]) / error
+        return Comparison(t, (df,), float(tails.t_two_sided(np.array(t), df)))
+
+    def difference(self, *, equal_variances: bool = False, level: float = 0.95) -> tuple[float, float, float]:
+        """Return the first of two means less the second, and the ends of its interval by the same t-test."""
+        error, df = self._error(equal_variances)
+        off = float(self.mean[0] - self.mean[1])
+        away = error * tails.t_quantile(level, df) if error else math.nan
+        return off, off - away, off + away
+
+    def _error(self, equal_variances: bool) -> tuple[float, float]:
+        """Standard error of the difference of two means, and its degrees of freedom."""
         n, v = self.count, self.variance
         parts = v / n
         if equal_variances:
             df = float(n.sum() - 2)
-            error = float(((n - 1) @ v) / df * (1 / n).sum())
-        else:
-            error = float(parts.sum())
-            df = error**2 / float((parts**2 / (n - 1)).sum()) if error else math.nan
-        if error == 0:
-            return Comparison(math.nan, (df,), math.nan)
-        t = float(self.mean[0] - self.mean[1]) / math.sqrt(error)
-        return Comparison(t, (df,), float(tails.t_two_sided(np.array(t), df)))
+            return math.sqrt(float(((n - 1) @ v) / df * (1 / n).sum())), df
+        error = float(parts.sum())
+        return math.sqrt(error), error**2 / float((parts**2 / (n - 1)).sum()) if error else math.nan
 
     def anova(self) -> Comparison:
         """Compare all groups by one-way analysis of variance.
@@ -105,7 +116,9 @@ class GroupMeans:
         return Comparison(f, (k - 1.0, n - k), tails.f_tail(f, k - 1, n - k))
 
 
-async def fit(totals: Totals, values: F64, group: Column, params: MeansParams) -> GroupMeans:
+async def fit(
+    totals: Totals, values: F64, group: Column, params: MeansParams, *, known: Sequence[str] | None = None
+) -> GroupMeans:
     """Find number, mean and variance of every group over all sites.
 
     Args:
@@ -113,6 +126,7 @@ async def fit(totals: Totals, values: F64, group: Column, params: MeansParams) -
         values: (n,) this site's values.
         group: this site's groups, a categorical column of n rows.
         params: the parameters, the same at every site.
+        known: all groups, where all sites know them; they are not looked for then.
 
     Raises:
         InputError: values are missing or infinite, or columns differ in length.
@@ -123,12 +137,12 @@ async def fit(totals: Totals, values: F64, group: Column, params: MeansParams) -
     X, code = settle(
         Rows(("values",), values[grouped, None]), group.values[grouped].astype(np.float64), params.missing, step=STEP
     )
-    known = Column(group.name, group.kind, code.astype(np.int32), group.categories)
+    column = Column(group.name, group.kind, code.astype(np.int32), group.categories)
     totals, _ = await agree(totals, params, (group.name,), len(code), step=STEP)
-    names, _ = await categories(totals, known, smallest=params.smallest, step=STEP)
+    names, _ = await categories(totals, column, smallest=params.smallest, known=known, step=STEP)
     if not names:
         raise InputError("no group has enough rows", step=STEP, column=group.name, cure="Lower `smallest`.")
-    at = codes(known, names)
+    at = codes(column, names)
     kept = X.values[at >= 0]
     rows = int((await totals.total(np.array([float(len(kept))]), what=f"{STEP}: rows with a group"))[0])
     found = await moments(totals, kept, at[at >= 0], len(names), rows, step=STEP)

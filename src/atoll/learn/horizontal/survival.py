@@ -8,6 +8,7 @@ people have an event at each and how many leave from it to the next.  That is wh
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -111,7 +112,13 @@ class Survival:
 
 
 async def fit(
-    totals: Totals, time: F64, event: F64, params: SurvivalParams, *, group: Column | None = None
+    totals: Totals,
+    time: F64,
+    event: F64,
+    params: SurvivalParams,
+    *,
+    group: Column | None = None,
+    known: Sequence[str] | None = None,
 ) -> Survival:
     """Estimate survival of the people of all sites, by group if there is one.
 
@@ -121,6 +128,7 @@ async def fit(
         event: (n,) 1 for an event then, 0 for a departure.
         params: the parameters, the same at every site.
         group: this site's groups, a categorical column of n rows; at all sites or at none.
+        known: all groups, where all sites know them; they are not looked for then.
 
     Raises:
         InputError: values are missing, infinite or impossible, columns differ in length, there is no
@@ -138,7 +146,7 @@ async def fit(
     code = np.zeros(len(time), np.int64)
     if group is not None:
         column = Column(group.name, group.kind, place.astype(np.int32), group.categories)
-        names, _ = await categories(totals, column, smallest=params.smallest, step=STEP)
+        names, _ = await categories(totals, column, smallest=params.smallest, known=known, step=STEP)
         code = codes(column, names)
         time, event, code = time[code >= 0], event[code >= 0], code[code >= 0]
     stops, _ = await distinct(totals, time[event == 1], most=params.most, what=f"{STEP}: times of events")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from atoll.data.columns import Columns
+from atoll.data.columns import Column, Columns
 from atoll.node.coding import matrix
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Here:
         table: the columns.
         X: the columns as numbers; see `atoll.node.coding.matrix`.
         y: (n,) the label; zeros if the model needs none.
-        beside: (n,) each, further columns that the model's keys name.
+        beside: (n,) each, further columns of numbers that the model's keys name.
+        within: columns of groups that they name, each with the groups that enough rows have; None if still to be found.
         rows: such rows of all sites.
         minimum: fewest rows over which a total is opened.
         rng: this site's own randomness.
@@ -80,6 +82,7 @@ class Here:
     X: Rows
     y: F64
     beside: Mapping[str, F64]
+    within: Mapping[str, tuple[Column, tuple[str, ...] | None]]
     rows: int
     minimum: int
     rng: Rng
@@ -104,7 +107,13 @@ class Fitted:
     grids: tuple[Grid, ...] = ()
 
 
-class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
+class _Abstract(msgspec.StructMeta, ABCMeta):
+    """Records, of which none can be made that lacks a method."""
+
+
+class Kind(
+    msgspec.Struct, metaclass=_Abstract, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"
+):
     """A model as the job names it: `kind:` and its own keys.
 
     Attributes:
@@ -131,17 +140,27 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """Columns of numbers that the model needs beside its label, and that are no features."""
         return ()
 
+    @property
+    def within(self) -> tuple[str, ...]:
+        """Columns of groups that the model needs, and that are no features."""
+        return ()
+
+    @property
+    def tells(self) -> tuple[str, ...]:
+        """What every site learns with these keys, one entry a line."""
+        return self.learns
+
+    @abstractmethod
     async def fit(self, totals: Totals, here: Here) -> Fitted:
         """Fit the model to the rows of all sites."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return predictions for n rows of the model's columns: (n,), or (n, k) for k classes or axes."""
-        return self.predict_numbers(values, matrix(table, baseline=self.baseline))
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
-        """As `predict`, for (n, terms) numbers."""
-        raise NotImplementedError
+    def numbers(self, table: Columns) -> F64:
+        """The columns as the numbers that most models are fitted to, (n, terms)."""
+        return matrix(table, baseline=self.baseline)
 
 
 def table(found: Coefficients) -> tuple[Coefficient, ...]:

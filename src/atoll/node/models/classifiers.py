@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 import numpy as np
 
+from atoll.data.columns import Columns
 from atoll.node.models.base import F64, Fitted, Grid, Here, Kind, frozen, known, table, thawed
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class Multinomial(Kind, frozen=True, tag="multinomial"):
         figures = {"log-likelihood": model.log_likelihood, "AIC": model.aic}
         return Fitted(model.rows, values, figures, table(model.coefficients))
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n, K) probabilities of the classes, in ascending order."""
         from atoll.learn.horizontal.classes import shares_of
 
-        weights = np.array(values["table"], np.float64)
+        X, weights = self.numbers(table), np.array(values["table"], np.float64)
         if weights.shape[1] == X.shape[1] + 1:
             X = np.concatenate([np.ones((len(X), 1)), X], axis=1)
         return shares_of(np.concatenate([np.zeros((len(X), 1)), X @ weights.T], axis=1))
@@ -88,11 +89,11 @@ class Svm(Kind, frozen=True, tag="svm"):
         grid = Grid("Weights", tuple(machines), {"(intercept)": tuple(model.intercepts.tolist()), **weights})
         return Fitted(here.rows, frozen(model), {"objective": model.loss}, grids=(grid,))
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) classes."""
         from atoll.learn.horizontal.svm import SvmModel
 
-        return thawed(SvmModel, values).predict(X)
+        return thawed(SvmModel, values).predict(self.numbers(table))
 
 
 class Discriminant(Kind, frozen=True, tag="discriminant"):
@@ -113,11 +114,11 @@ class Discriminant(Kind, frozen=True, tag="discriminant"):
         model = await discriminant.fit(totals, here.X, here.y, discriminant.DiscriminantParams())
         return Fitted(here.rows, frozen(model), grids=(_by_class("Means", here, model.classes, model.means),))
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n, K) probabilities of the classes, in ascending order."""
         from atoll.learn.horizontal.discriminant import DiscriminantModel
 
-        return thawed(DiscriminantModel, values).predict(X)
+        return thawed(DiscriminantModel, values).predict(self.numbers(table))
 
 
 class Bayes(Kind, frozen=True, tag="naive-bayes"):
@@ -145,11 +146,11 @@ class Bayes(Kind, frozen=True, tag="naive-bayes"):
         what = "Means" if self.values == "gaussian" else "Logarithms of probabilities"
         return Fitted(int(model.count.sum()), frozen(model), grids=(_by_class(what, here, model.classes, model.first),))
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n, K) probabilities of the classes, in ascending order."""
         from atoll.learn.horizontal.bayes import BayesModel
 
-        return thawed(BayesModel, values).predict(X)
+        return thawed(BayesModel, values).predict(self.numbers(table))
 
 
 def _by_class(title: str, here: Here, classes: F64, numbers: F64) -> Grid:

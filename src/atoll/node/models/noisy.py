@@ -59,7 +59,7 @@ def plan(model: Kind, said: Declared, rho: float) -> FitPlan:
     from atoll.learn.horizontal.private import linear, logistic, trees
     from atoll.learn.horizontal.private.scaled import scaled
 
-    if isinstance(model, Linear):
+    if isinstance(model, Linear) and not (model.beside or model.within):
         release = linear.plan(scaled(said.columns, said.bounds), rho, intercept=model.intercept)
         return FitPlan((release,), release)
     if isinstance(model, Logistic) and model.link == "logit":

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from atoll.core.errors import InputError
+from atoll.data.columns import Columns
 from atoll.node.models.base import F64, Fitted, Here, Kind, known, table
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ class Linear(Kind, frozen=True, tag="linear"):
             figures |= {"AIC": model.aic, "F": f, "p of F": p}
         return _regression(model.coefficients, model.rows, figures)
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) expected labels."""
-        return _eta(values, X)
+        return _eta(values, self.numbers(table))
 
 
 class Logistic(Kind, frozen=True, tag="logistic"):
@@ -85,9 +86,9 @@ class Logistic(Kind, frozen=True, tag="logistic"):
         """Fit; see `atoll.learn.horizontal.glm`."""
         return await _generalised("binomial", self, totals, here)
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) probabilities of the event."""
-        return _mean("binomial", self, values, X)
+        return _mean("binomial", self, values, self.numbers(table))
 
 
 class Poisson(Kind, frozen=True, tag="poisson"):
@@ -111,9 +112,9 @@ class Poisson(Kind, frozen=True, tag="poisson"):
         """Fit; see `atoll.learn.horizontal.glm`."""
         return await _generalised("poisson", self, totals, here)
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) expected counts."""
-        return _mean("poisson", self, values, X)
+        return _mean("poisson", self, values, self.numbers(table))
 
 
 class Gamma(Kind, frozen=True, tag="gamma"):
@@ -137,9 +138,9 @@ class Gamma(Kind, frozen=True, tag="gamma"):
         """Fit; see `atoll.learn.horizontal.glm`."""
         return await _generalised("gamma", self, totals, here)
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) expected sizes."""
-        return _mean("gamma", self, values, X)
+        return _mean("gamma", self, values, self.numbers(table))
 
 
 class Cox(Kind, frozen=True, tag="cox"):
@@ -150,6 +151,9 @@ class Cox(Kind, frozen=True, tag="cox"):
         ties: `efron` or `breslow`.
         unit: times are rounded up to multiples of this; as they are if left out. At least `minimum` people must
             leave from one time of an event to the next.
+        strata: a column whose values make strata, texts or few whole numbers: people are compared with those of their
+            own stratum only. Strata of fewer than `minimum` people are left out.
+        by_site: whether each site is a stratum of its own. Then no times are told, and no sums by time.
     """
 
     title = "Cox regression"
@@ -164,6 +168,30 @@ class Cox(Kind, frozen=True, tag="cox"):
     event: str
     ties: Literal["efron", "breslow"] = "efron"
     unit: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    strata: str = ""
+    by_site: bool = False
+
+    def __post_init__(self) -> None:
+        if self.strata and self.by_site:
+            raise InputError("`strata:` and `by_site:` are both given", cure="Take one of them.")
+
+    @property
+    def tells(self) -> tuple[str, ...]:
+        """Less where each site is a stratum; by stratum where a column makes them."""
+        if self.by_site:
+            return (
+                "how many rows have the event",
+                self.learns[1],
+                "in each of about seven rounds, for coefficients that all sites know: the sum over the sites of the "
+                "log-likelihood within each, with its first and second derivatives",
+            )
+        own = f"; all that within each stratum of {self.strata}, and how many rows each has" if self.strata else ""
+        return (*self.learns[:-1], self.learns[-1] + own)
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """The column of strata."""
+        return (self.strata,) if self.strata else ()
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -174,8 +202,10 @@ class Cox(Kind, frozen=True, tag="cox"):
         """Fit; see `atoll.learn.horizontal.cox`."""
         from atoll.learn.horizontal import cox
 
-        params = cox.CoxParams(ties=self.ties, unit=self.unit, smallest=here.minimum)
-        model = await cox.fit(totals, here.X, here.y, here.beside[self.event], params)
+        params = cox.CoxParams(ties=self.ties, unit=self.unit, smallest=here.minimum, by_site=self.by_site)
+        strata, groups = here.within[self.strata] if self.strata else (None, None)
+        event = here.beside[self.event]
+        model = await cox.fit(totals, here.X, here.y, event, params, strata=strata, known=groups)
         figures = {
             "events": float(model.events),
             "log-likelihood": model.log_likelihood,
@@ -183,11 +213,13 @@ class Cox(Kind, frozen=True, tag="cox"):
         }
         done = _regression(model.coefficients, model.rows, figures)
         done.values.update(times=model.times.tolist(), baseline=model.baseline.tolist())
+        if self.strata:
+            done.values.update(strata=model.strata, stratum=model.stratum.tolist())
         return done
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) logarithms of hazard ratios."""
-        return _eta(values, X)
+        return _eta(values, self.numbers(table))
 
 
 async def _generalised(family: Any, kind: Logistic | Poisson | Gamma, totals: Totals, here: Here) -> Fitted:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 import numpy as np
 
+from atoll.data.columns import Columns
 from atoll.node.models.base import F64, Fitted, Grid, Here, Kind, frozen, thawed
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ class KMeans(Kind, frozen=True, tag="kmeans"):
         figures = {"squared distances to the centres": model.inertia, "rounds": float(model.iterations)}
         return Fitted(int(model.counts.sum()), frozen(model), figures, grids=(grid,))
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) numbers of the nearest centres; NaN where a value is missing."""
         from atoll.learn.horizontal.kmeans import KMeansModel
 
+        X = self.numbers(table)
         return np.where(np.isnan(X).any(axis=1), np.nan, thawed(KMeansModel, values).predict(X))
 
 
@@ -89,8 +91,8 @@ class Pca(Kind, frozen=True, tag="pca"):
             here.rows, frozen(model), {"share of the variance, together": float(model.ratio.sum())}, grids=(grid,)
         )
 
-    def predict_numbers(self, values: Mapping[str, Any], X: F64) -> F64:
+    def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n, k) places along the components."""
         from atoll.learn.horizontal.pca import PcaModel
 
-        return thawed(PcaModel, values).transform(X)
+        return thawed(PcaModel, values).transform(self.numbers(table))

@@ -96,6 +96,7 @@ class Forest(Kind, frozen=True, tag="forest"):
         n_estimators: number of trees.
         max_depth: depth of every tree.
         features: columns that each node may be split on: `sqrt`, `third` or `all` of them.
+        bootstrap: whether every site draws its rows for each tree with replacement, in secret, or all are taken.
         max_bin: largest number of bins of a column.
     """
 
@@ -107,6 +108,7 @@ class Forest(Kind, frozen=True, tag="forest"):
     n_estimators: Count = 50
     max_depth: Depth = 8
     features: Literal["sqrt", "third", "all"] = "sqrt"
+    bootstrap: bool = True
     max_bin: Bins = 64
 
     async def fit(self, totals: Totals, here: Here) -> Fitted:
@@ -119,6 +121,7 @@ class Forest(Kind, frozen=True, tag="forest"):
             max_depth=self.max_depth,
             min_rows=here.minimum,
             features=self.features,
+            bootstrap=self.bootstrap,
             max_bin=self.max_bin,
             smallest=here.minimum,
         )

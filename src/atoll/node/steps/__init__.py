@@ -11,11 +11,14 @@ from atoll.node.steps.ask import Ask, AskStep
 from atoll.node.steps.base import Step, Work
 from atoll.node.steps.bin import Bin, BinStep
 from atoll.node.steps.compare import Compare, CompareStep
+from atoll.node.steps.correlate import Correlate, CorrelateStep
 from atoll.node.steps.describe import Describe, DescribeStep
 from atoll.node.steps.evaluate import Evaluate, EvaluateStep
 from atoll.node.steps.fit import Fit, FitStep
 from atoll.node.steps.predict import Predict, PredictStep
 from atoll.node.steps.split import Split, SplitStep
+from atoll.node.steps.survival import Survival, SurvivalStep
+from atoll.node.steps.test import Test, TestStep
 from atoll.node.steps.train import Train, TrainStep
 
 if TYPE_CHECKING:
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["STEPS", "AnyParams", "Compare", "Step", "Work", "asks", "build", "check_order"]
 
-AnyParams = Align | Split | Bin | Train | Evaluate | Predict | Ask | Compare | Describe | Fit
+AnyParams = (
+    Align | Split | Bin | Train | Evaluate | Predict | Ask | Compare | Describe | Test | Correlate | Survival | Fit
+)
 
 STEPS: Mapping[type, type[Step[Any]]] = {
     Align: AlignStep,
@@ -35,6 +40,9 @@ STEPS: Mapping[type, type[Step[Any]]] = {
     Ask: AskStep,
     Compare: CompareStep,
     Describe: DescribeStep,
+    Test: TestStep,
+    Correlate: CorrelateStep,
+    Survival: SurvivalStep,
     Fit: FitStep,
 }
 """Params type to step."""
@@ -77,5 +85,6 @@ def check_order(job: Job) -> None:
                     f"step {step.name} needs step {maker} before it", step=step.name, cure=f"Add `- step: {maker}`."
                 )
         if step.name in given:
-            raise InputError(f"step {step.name} stands twice", step=step.name, cure="Keep one of them.")
+            cure = "Give each a name of its own, `name: …`." if hasattr(step.params, "name") else "Keep one of them."
+            raise InputError(f"step {step.name} stands twice", step=step.name, cure=cure)
         given |= {step.name, *step.gives}

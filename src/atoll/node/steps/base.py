@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,8 +28,14 @@ if TYPE_CHECKING:
     from atoll.protocols.pairwise_keys import Seal
     from atoll.protocols.secure_sum.noisy import Release
 
-Topology = Literal["star", "direct", "leader"]
-"""How sites add whose rows must stay the same from one total to the next; see `atoll.protocols.secure_sum.topology`."""
+Topology = Literal["star", "dropouts", "ring", "direct", "leader"]
+"""How the sites of a horizontal job add; see `atoll.protocols.secure_sum.topology`."""
+
+SURVIVING: frozenset[Topology] = frozenset(("dropouts", "ring"))
+"""Where the job goes on without a site that fails; what it has summed with it begins again."""
+
+Called = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9][a-z0-9-]{0,39})?$")]
+"""What a job calls one of several steps of a kind."""
 
 P = TypeVar("P", bound=msgspec.Struct)
 
@@ -102,22 +109,32 @@ class Step(ABC, Generic[P]):
         topology: how the sites of a horizontal job add.
 
     Attributes:
+        name: what the step is called in the job; of several of a kind each has its own name in it.
         hub: the role in the middle of the jobs that it is for.
         hides_rows: whether no site learns which rows are in common.
         leaves: files in the job's folder from which `resume` can put back what `run` gave; None where a job that
             was cut off runs the step again.
     """
 
-    name: ClassVar[str]
+    name: str
     title: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ()
-    leaves: ClassVar[tuple[str, ...] | None] = None
+    leaves: tuple[str, ...] | None = None
     hub: ClassVar[str] = "label-holder"
     hides_rows: ClassVar[bool] = False
 
     def __init__(self, params: P, partners: int = 1, topology: Topology = "star") -> None:
         self.params, self.partners, self.topology = params, partners, topology
+        self.called: str = getattr(params, "name", "")
+        if self.called:
+            self.name = f"{self.name} {self.called}"
+            self.leaves = None if self.leaves is None else tuple(self.file(name) for name in self.leaves)
+
+    def file(self, name: str) -> str:
+        """A file that the step leaves: `model.json`, or `model-NAME.json` where the job calls the step NAME."""
+        path = PurePath(name)
+        return f"{path.stem}-{self.called}{path.suffix}" if self.called else name
 
     def uses(self) -> tuple[Protocol, ...]:
         """The protocols that may send messages while the step runs."""

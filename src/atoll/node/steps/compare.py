@@ -10,6 +10,7 @@ Then the sites add up their rows and the rows of every category; rare categories
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,12 +25,13 @@ from atoll.core.protocol import Card, Protocol
 from atoll.core.session import Session
 from atoll.data.columns import Column
 from atoll.data.schema import LARGEST, MOST_CATEGORIES, ColumnSchema, Mismatch, Schema, compare
+from atoll.node import alike, departures
 from atoll.node.coding import OTHER, coded, merged
 from atoll.node.private import loss_of_step, noisy_totals
 from atoll.node.private import says as says_noise
 from atoll.node.steps import counts_noisy
-from atoll.node.steps.base import Step, Topology, Work, present
-from atoll.node.steps.totals import enough, shared, sum_protocol, totals
+from atoll.node.steps.base import SURVIVING, Step, Topology, Work, present
+from atoll.node.steps.totals import LEFT, enough, shared, still_enough, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
@@ -46,13 +48,24 @@ class Compare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     Attributes:
         minimum: fewest rows of all sites together over which a total is opened; a category with fewer rows is put
             together with the next rarest ones, as `(other)`.
+        most_rows: most rows that a single site may bring; a site with more refuses, and so do all if they are more than
+            so many sites can have. It bounds what a site can gain by a wrong count, which nobody sees. Any number if
+            left out.
         topology: who adds: `star`, where the aggregator adds masked numbers; `direct`, where all sites add with each
             other and nobody is in the middle; or `leader`, where a site that is drawn anew for each sum adds masked
-            numbers. In the latter two every site is linked to every other.
+            numbers. In the latter two every site is linked to every other. With `dropouts`, a star, or `ring`, where
+            every site is linked to every other, the job goes on without members that fail.
+        at_least: with the latter two, fewest sites with data that must be left; more than a half, and three, if left
+            out.
+        patience: with the latter two, seconds that a member may be late with a message before the others go on
+            without it.
     """
 
     minimum: Annotated[int, msgspec.Meta(ge=1)] = 10
+    most_rows: Annotated[int, msgspec.Meta(ge=1)] | None = None
     topology: Topology = "star"
+    at_least: Annotated[int, msgspec.Meta(ge=0)] = 0
+    patience: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
 
 
 class Agreed(msgspec.Struct, frozen=True):
@@ -85,26 +98,35 @@ class Common(Message, frozen=True):
     schema: U8
 
 
-async def aggregator(peers: Mapping[str, Channel], mine: Schema | None, site: str) -> Schema:
+async def aggregator(
+    peers: Mapping[str, Channel],
+    mine: Schema | None,
+    site: str,
+    *,
+    quorum: int | None = None,
+    patience: float | None = None,
+) -> Schema:
     """Compare the schemas of all sites, and tell the members what they have in common.
 
     Args:
         peers: channels to the members by name.
         mine: this site's schema; None if it brings no data.
         site: this site's name.
+        quorum: fewest members that must answer; all if left out.
+        patience: seconds that they have, where not all must.
 
     Raises:
         InputError: the columns differ in a way that must be mended; with every difference.
         ProtocolError: a member sent no schema.
     """
-    held = await Group(peers).gather(Held, schema=(AtMost(LARGEST),))  # (1)
+    held = await Group(peers).gather(Held, quorum=quorum, timeout=patience, schema=(AtMost(LARGEST),))  # (1)
     schemas = {site: mine} if mine else {}
     schemas |= {name: _read(name, held[name].schema.tobytes()) for name in sorted(held)}
     agreement = compare(schemas)
     if hard := [one for one in agreement.mismatches if one.what != "categories" or one.twins]:
         raise _different(hard)
     common = Schema(agreement.columns)
-    await Group(peers).broadcast(Common(_array(common)))  # (2)
+    await Group({name: peers[name] for name in held}).broadcast(Common(_array(common)))  # (2)
     return common
 
 
@@ -159,7 +181,7 @@ def _different(mismatches: Sequence[Mismatch]) -> InputError:
     more = f"\n  … and {len(mismatches) - SHOWN} more" if len(mismatches) > SHOWN else ""
     return InputError(
         f"the sites' columns differ:{''.join(lines)}{more}",
-        cure="Mend the data or name under `columns:` those that are alike; `atoll data compare` shows the same.",
+        cure="Say so in the job, mend the data, or name under `columns:` those that are alike.",
     )
 
 
@@ -174,7 +196,8 @@ class CompareStep(Step[Compare]):
 
     def uses(self) -> tuple[Protocol, ...]:
         """The comparison, and the sum."""
-        return (PROTOCOL, sum_protocol(self.topology))
+        survives = (departures.PROTOCOL,) if self.topology in SURVIVING else ()
+        return (PROTOCOL, sum_protocol(self.topology), *survives)
 
     def plan_noise(self, job: Job) -> tuple[Release, ...]:
         """The counts."""
@@ -198,16 +221,34 @@ class CompareStep(Step[Compare]):
             f"  {job.hub} learns also which member has which columns and categories",
             f"  With fewer than {self.params.minimum:,} rows the job ends there.",
             *(alone if bringing == 2 else ()),
+            *alike.says(job),
+            *(self._says_of_departures(job) if self.topology in SURVIVING else ()),
+        )
+
+    def _says_of_departures(self, job: Job) -> tuple[str, ...]:
+        """What it means that the job goes on without sites that fail."""
+        return (
+            f"  A member that fails, or is late by {self.params.patience:g} s, is left out from then on; "
+            f"{job.least} sites must be left.",
+            "  The step that runs begins again then, and the columns are compared again, over the sites that are left.",
+            "  ! Totals with a site and the same ones without it show the totals of that site alone; with fewer than",
+            f"    {self.params.minimum:,} rows of its own the job ends instead.",
+            f"  ! {job.hub} says who was late; every report names who has left.",
         )
 
     def check(self, work: Work) -> None:
-        """Refuse columns that are free text, and categories whose name is taken.
+        """Refuse more rows than a site may have, columns that are free text, and categories whose name is taken.
 
         Raises:
             InputError: naming the column.
         """
         if work.job.privacy:
             return counts_noisy.check_declared(work, work.job.privacy)
+        if self.params.most_rows and work.table and work.table.rows > self.params.most_rows:
+            raise InputError(
+                f"it has {work.table.rows:,} rows, and the job allows a site {self.params.most_rows:,}",
+                cure="Bring fewer rows, or agree on a larger `most_rows:` in step compare.",
+            )
         for column in work.table.columns if work.table else ():
             if len(column.categories) > MOST_CATEGORIES:
                 raise InputError(
@@ -228,7 +269,10 @@ class CompareStep(Step[Compare]):
         mine = _schema(work)
         peers = {name: channel.sub("compare") for name, channel in session.peers.items()}
         if work.labels:
-            common = await aggregator(peers, mine, work.site)
+            # Once sites have left, others may go as well.
+            quorum = work.job.least - bool(mine) if work.report.get(LEFT) else None
+            patience = None if quorum is None else self.params.patience
+            common = await aggregator(peers, mine, work.site, quorum=quorum, patience=patience)
         else:
             common = await member(peers[work.job.hub], present(mine, "data set"))
         agreed = await self._count(session, work, common)
@@ -248,15 +292,29 @@ class CompareStep(Step[Compare]):
         rows = work.table.rows if work.table else 0
         minimum, label = self.params.minimum, work.job.label
         async with totals(session, work, self.name) as sums:
-            total = int((await sums.total(np.array([float(rows)]), what="rows"))[0])
+            total = _whole(await sums.total(np.array([float(rows)]), what="rows"), "rows")[0]
+            most = (self.params.most_rows or math.inf) * len(sums.sites)
+            if not 0 <= total <= most:
+                raise ProtocolError(
+                    f"the sites say that they have {total:,} rows together, and {len(sums.sites)} sites have "
+                    f"{most:,.0f} at most: one has told a wrong number"
+                )
             enough(total, minimum, "rows")
+            still_enough(work, self, total, minimum, "rows")
             mine = [_counts(work, column) for column in common.columns]
             flat = np.concatenate([np.zeros(0), *mine])
-            found = (await sums.total(flat, what="rows of each category")).astype(np.int64)
+            found = np.array(
+                _whole(await sums.total(flat, what="rows of each category"), "rows of a category"), np.int64
+            )
         columns, counts, lost = [], [], {}
         for column, part in zip(
             common.columns, np.split(found, np.cumsum([len(one) for one in mine])[:-1]), strict=True
         ):
+            if part.sum() > total or part.min(initial=0) < 0:
+                raise ProtocolError(
+                    f"the sites say that {part.sum():,} of {total:,} rows have a value: one has told a wrong number",
+                    column=column.name,
+                )
             kept, numbers = merged(column, part, 1 if column.name == label else minimum)
             columns.append(kept)
             counts.append(tuple(numbers.tolist()))
@@ -303,6 +361,17 @@ def _counts(work: Work, column: ColumnSchema) -> np.ndarray[tuple[int], np.dtype
         return np.zeros(size)
     here: Column = coded(work.table.columns, (column,)).columns[0]
     return np.bincount(here.values[here.values >= 0], minlength=size).astype(np.float64)
+
+
+def _whole(counts: np.ndarray[tuple[int], np.dtype[np.float64]], what: str) -> list[int]:
+    """Counts as whole numbers.
+
+    Raises:
+        ProtocolError: they are none.
+    """
+    if not (np.rint(counts) == counts).all():
+        raise ProtocolError(f"the sites' numbers of {what} do not add up to whole ones: one has told a wrong number")
+    return [int(count) for count in counts]
 
 
 def _lacking(mine: Schema, common: Schema) -> tuple[str, ...]:

@@ -18,18 +18,20 @@ from atoll.data.schema import ColumnSchema
 from atoll.node.coding import matrix, terms_of
 from atoll.node.kept import MODEL, Kept
 from atoll.node.models import AnyModel, Fitted, Here, Label
-from atoll.node.private import loss_of_step, noisy_totals
+from atoll.node.private import columns_of, loss_of_step, noisy_totals, rho_of_step
 from atoll.node.private import says as says_noise
 from atoll.node.steps import fit_noisy
-from atoll.node.steps.base import Step, Work, present
+from atoll.node.steps.base import Called, Step, Work, present
 from atoll.node.steps.compare import Agreed
 from atoll.node.steps.describe import known_columns
+from atoll.node.steps.groups import check_groups, groups_of
 from atoll.node.steps.quality import quality
 from atoll.node.steps.split import TEST, Share, Split, draw
-from atoll.node.steps.totals import enough, shared, sum_protocol, totals
+from atoll.node.steps.totals import enough, shared, still_enough, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
+    from atoll.node.private import JobPrivacy
     from atoll.privacy.accountant import Loss
     from atoll.protocols.secure_sum.noisy import Release
     from atoll.protocols.secure_sum.totals import Totals
@@ -43,20 +45,24 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True,
 
     Attributes:
         model: what is fitted: `kind:` and its own keys, see below.
-        columns: the columns that it reads; all but the label if left out. A column of categories becomes one number,
+        label: the column that it predicts; the job's label if left out.
+        columns: the columns that it reads; all but the labels if left out. A column of categories becomes one number,
             0 or 1, for each category but the first.
         positive: the value of a text label that counts as 1.
         missing: what becomes of rows with a missing value: `refuse` the job, or `drop` them.
         test: share of the rows that the model is not fitted to but measured on; drawn by a hash of the id.
         seed: another number draws others.
+        name: of several steps `fit` each needs its own; the model is kept in `model-NAME.json`.
     """
 
     model: AnyModel
+    label: str = ""
     columns: tuple[str, ...] = ()
     positive: str = ""
     missing: Literal["refuse", "drop"] = "refuse"
     test: Share = 0.0
     seed: int = 0
+    name: Called = ""
 
     def __post_init__(self) -> None:
         if self.test and (self.model.wants == "none" or self.model.beside):
@@ -82,16 +88,32 @@ class FitStep(Step[Fit]):
         """What the label must be."""
         return self.params.model.wants
 
+    def _noisy(self, job: Job, privacy: JobPrivacy) -> fit_noisy.NoisyFit:
+        self._require_label(job)
+        names = self._features(columns_of(job), job)
+        return fit_noisy.plan(self.params, names, self._label_of(job), privacy, rho_of_step(job, self.name))
+
     def plan_noise(self, job: Job) -> tuple[Release, ...]:
         """What the model opens, and what it is measured by."""
-        if job.privacy is None:
-            return ()
-        self._require_label(job)
-        return fit_noisy.plan(self.params, job, job.privacy).releases
+        return self._noisy(job, job.privacy).releases if job.privacy else ()
 
     def loss(self, job: Job, site: str) -> Loss | None:
         """That of all totals, where they hold noise."""
         return loss_of_step(job, site, self.name)
+
+    def _label_of(self, job: Job) -> str:
+        return self.params.label or job.label
+
+    def _features(self, names: Sequence[str], job: Job) -> tuple[str, ...]:
+        """The columns that the model may read: all but the labels, unless it names the job's for a label of its own.
+
+        Raises:
+            InputError: it names one that is not there.
+        """
+        model, label = self.params.model, self._label_of(job)
+        kept = [name for name in names if name not in (label, *model.beside, *model.within)]
+        chosen = known_columns(self.params.columns, kept, self.name)
+        return chosen if self.params.columns else tuple(name for name in chosen if name != job.label)
 
     def says(self, job: Job) -> tuple[str, ...]:
         """What every site learns.
@@ -111,13 +133,13 @@ class FitStep(Step[Fit]):
         elif self.params.test:
             extra = ["how far predictions are off, or how many are right, on the rows kept out"]
         return (
-            f"fit: every site learns, of {shared(job)}, the {model.title} and on the way",
+            f"{self.name}: every site learns, of {shared(job)}, the {model.title} and on the way",
             "  the number of rows",
-            *(f"  {line}" for line in (*model.learns, *extra)),
+            *(f"  {line}" for line in (*model.tells, *extra)),
         )
 
     def _require_label(self, job: Job) -> None:
-        if self.wants != "none" and not job.label:
+        if self.wants != "none" and not self._label_of(job):
             raise InputError(
                 f"{self.params.model.title} needs a label",
                 step=self.name,
@@ -133,22 +155,30 @@ class FitStep(Step[Fit]):
         self.says(work.job)
         if work.table is None or work.job.privacy:
             return
-        label, table = work.job.label, work.table.columns
+        label, table = self._label_of(work.job), work.table.columns
+        if label:
+            known_columns((label,), table.names, self.name)
         beside = known_columns(self.params.model.beside, table.names, self.name) if self.params.model.beside else ()
         for name in beside:
             if table[name].kind != "numeric":
                 raise InputError("it is text, and must be a number", column=name, cure="Code it.")
-        features = [name for name in table.names if name not in (label, *beside)]
-        used = known_columns(self.params.columns, features, self.name)
+        for name in known_columns(self.params.model.within, table.names, self.name) if self.params.model.within else ():
+            check_groups(table[name])
+        used = self._features(table.names, work.job)
         if not used:
             raise InputError("no column is left to fit a model to", cure="Name some under `columns:` of the sites.")
-        needed = (*(used if self.params.model.whole else ()), *beside, *(() if self.wants == "none" else (label,)))
+        needed = (
+            *(used if self.params.model.whole else ()),
+            *beside,
+            *self.params.model.within,
+            *(() if self.wants == "none" else (label,)),
+        )
         for name in needed if self.params.missing == "refuse" else ():
             if lost := table[name].missing:
                 raise InputError(
                     f"{lost:,} values are missing",
                     column=name,
-                    cure="Fill them, or say `missing: drop` in step fit to leave such rows out.",
+                    cure=f"Fill them, or say `missing: drop` in step {self.name} to leave such rows out.",
                 )
         if self.wants != "none":
             self._check_label(table[label])
@@ -164,7 +194,7 @@ class FitStep(Step[Fit]):
             what, cure = "the label is numeric, so that no text can be positive", "Remove `positive:`."
         elif kind == "event" and not text and (other := _neither(column.values)):
             what = f"the label holds {other:,} values other than 0 and 1"
-            cure = "Code the event as 1 and the rest as 0, at every site."
+            cure = "Code the event as 1 and the rest as 0, at every site; `recode:` in the job can."
         elif kind == "class" and not text and _no_classes(column.values):
             what = "the label is a measure and no class, and all its values would be shown"
             cure = f"Code classes as whole numbers or texts, at most {MOST_CLASSES}, or take another model."
@@ -179,11 +209,10 @@ class FitStep(Step[Fit]):
         """
         agreed: Agreed = present(work.state.get("agreed"), "schema")
         if work.job.privacy:
-            return await self._run_with_noise(session, work, fit_noisy.plan(self.params, work.job, work.job.privacy))
-        params, label = self.params, work.job.label
-        features = [c for c in agreed.columns if c.name not in (label, *params.model.beside)]
-        used = known_columns(params.columns, [column.name for column in features], self.name)
-        columns = tuple(column for column in features if column.name in used)
+            return await self._run_with_noise(session, work, self._noisy(work.job, work.job.privacy))
+        params, label = self.params, self._label_of(work.job)
+        used = self._features([column.name for column in agreed.columns], work.job)
+        columns = tuple(column for column in agreed.columns if column.name in used)
         coded: Columns = work.state["coded"]
         table = Columns(tuple(coded[column.name] for column in columns), coded.rows)
         y, classes = self._label(work)
@@ -204,7 +233,7 @@ class FitStep(Step[Fit]):
         return self._keep(work, self._kept(work, planned.columns, done, ()))
 
     def _keep(self, work: Work, kept: Kept) -> str:
-        work.store.write_json(MODEL, kept)
+        work.store.write_json(self.file(MODEL), kept)
         self._take(work, kept)
         return f"{kept.model.title}, {len(kept.terms)} terms, {kept.rows:,} rows{_best(kept.figures)}"
 
@@ -222,11 +251,15 @@ class FitStep(Step[Fit]):
         table = Columns(tuple(coded[column.name] for column in columns), coded.rows)
         X = matrix(table, baseline=model.baseline)
         beside = {name: coded[name].values for name in model.beside}
+        within = {name: groups_of(coded, name, work.state["agreed"]) for name in model.within}
         use = ~(out | np.isnan(y))
+        for strata, _ in within.values():
+            use &= strata.values >= 0
         if model.whole:
             use &= ~np.isnan(np.column_stack([X, *beside.values()])).any(axis=1)
         rows = int((await sums.total(np.array([float(use.sum())]), what="rows that can be used"))[0])
         enough(rows, minimum, "rows without missing values")
+        still_enough(work, self, rows, minimum, "rows that can be used")
         if self.wants == "event":
             events = float((await sums.total(np.array([float(y[use].sum())]), what="rows with the event"))[0])
             if events in (0.0, rows):
@@ -234,11 +267,14 @@ class FitStep(Step[Fit]):
                 raise InputError("all rows of all sites have one class", column="label", cure=cure)
             enough(events, minimum, "rows with the event", "label")
             enough(rows - events, minimum, "rows without the event", "label")
+            still_enough(work, self, int(events), minimum, "rows with the event", "label")
+            still_enough(work, self, int(rows - events), minimum, "rows without the event", "label")
         return Here(
             table=table.take(np.flatnonzero(use)),
             X=Rows(terms_of(columns, baseline=model.baseline), X[use]),
             y=y[use],
             beside={name: column[use] for name, column in beside.items()},
+            within={name: (column.take(np.flatnonzero(use)), known) for name, (column, known) in within.items()},
             rows=rows,
             minimum=minimum,
             rng=work.rng.spawn(),
@@ -253,7 +289,7 @@ class FitStep(Step[Fit]):
         coded: Columns = work.state["coded"]
         if self.wants == "none":
             return np.zeros(coded.rows), ()
-        column = coded[work.job.label]
+        column = coded[self._label_of(work.job)]
         if column.kind == "numeric":
             return column.values, ()
         lost = column.values < 0
@@ -265,7 +301,7 @@ class FitStep(Step[Fit]):
             raise InputError(
                 f"the label has the values {held} at all sites together, and {positive!r} is to be 1",
                 column=column.name,
-                cure="Write the same two values at every site, and name one of them under `positive:`.",
+                cure="Say in the job what each site's values are called, `recode:`, and name one under `positive:`.",
             )
         return np.where(lost, np.nan, column.values == column.categories.index(positive)), ()
 
@@ -305,13 +341,13 @@ class FitStep(Step[Fit]):
         return Kept(
             job=work.job.id,
             model=self.params.model,
-            label="" if self.wants == "none" else work.job.label,
+            label="" if self.wants == "none" else self._label_of(work.job),
             positive=self.params.positive,
             classes=classes,
             columns=tuple(columns),
             terms=terms_of(columns, baseline=self.params.model.baseline),
             rows=done.rows,
-            sites=tuple(sorted(name for name, part in work.job.sites.items() if part.data)),
+            sites=tuple(work.state["among"]),
             figures=done.figures,
             coefficients=tuple(replace(line, term=_by_name(line.term, classes)) for line in done.coefficients),
             grids=tuple(replace(grid, heads=tuple(_by_name(h, classes) for h in grid.heads)) for grid in done.grids),
@@ -320,11 +356,11 @@ class FitStep(Step[Fit]):
 
     async def resume(self, work: Work) -> None:
         """Take the model again."""
-        self._take(work, work.store.read_json(MODEL, Kept))
+        self._take(work, work.store.read_json(self.file(MODEL), Kept))
 
     def _take(self, work: Work, kept: Kept) -> None:
-        work.state["fitted"] = kept
-        work.report["fit"] = {"kind": kept.model.title, "rows": kept.rows, **kept.figures}
+        work.state.setdefault("fitted", {})[self.name] = kept
+        work.report[self.name] = {"kind": kept.model.title, "rows": kept.rows, **kept.figures}
 
 
 def _neither(values: F64) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,9 @@ from atoll.data.schema import ColumnSchema
 from atoll.node.coding import matrix, terms_of
 from atoll.node.models import Fitted, Here, noisy
 from atoll.node.models.noisy import Declared, FitPlan
-from atoll.node.private import rho_of_step
-from atoll.node.steps.describe import known_columns
 
 if TYPE_CHECKING:
     from atoll.learn.horizontal.rows import F64, Bool
-    from atoll.node.job import Job
     from atoll.node.private import JobPrivacy
     from atoll.node.steps.base import Work
     from atoll.node.steps.fit import Fit
@@ -77,7 +75,7 @@ class NoisyFit:
         agreed = work.state["agreed"]
         terms = terms_of(self.columns, baseline=self.params.model.baseline)
         kept = table.take(np.flatnonzero(use))
-        return Here(kept, Rows(terms, X[use]), y[use], {}, agreed.rows, agreed.minimum, work.rng.spawn())
+        return Here(kept, Rows(terms, X[use]), y[use], {}, {}, agreed.rows, agreed.minimum, work.rng.spawn())
 
     async def _measured(self, totals: PlannedTotals, done: Fitted, table: Columns, y: F64) -> dict[str, float]:
         from atoll.learn.horizontal.private.measure import auc, r_squared
@@ -102,14 +100,20 @@ class NoisyFit:
         return column.values
 
 
-def plan(params: Fit, job: Job, privacy: JobPrivacy) -> NoisyFit:
+def plan(params: Fit, features: Sequence[str], label: str, privacy: JobPrivacy, rho: float) -> NoisyFit:
     """Plan the step from the job alone.
+
+    Args:
+        params: of the step.
+        features: the columns that the model reads.
+        label: its label; empty where there is none.
+        privacy: what the job declares.
+        rho: the step's part of ρ.
 
     Raises:
         InputError: the model has no form with noise, or the job does not declare what it needs.
     """
     from atoll.learn.horizontal.private.measure import auc_plan, r_squared_plan
-    from atoll.node.private import columns_of
 
     if params.missing != "drop":
         raise InputError(
@@ -117,14 +121,12 @@ def plan(params: Fit, job: Job, privacy: JobPrivacy) -> NoisyFit:
             step="fit",
             cure="Say `missing: drop`.",
         )
-    features = [name for name in columns_of(job) if name != job.label]
-    used = known_columns(params.columns, features, "fit")
-    columns = tuple(privacy.column(name) for name in features if name in used)
+    columns = tuple(privacy.column(name) for name in features)
     wants = params.model.wants
     if wants in ("event", "number"):
-        _check_label(params, privacy.column(job.label), privacy)
-    said = Declared(tuple((one.name, one.categories) for one in columns), job.label, privacy.bounds)
-    rho, measured = rho_of_step(job, "fit"), bool(params.test) or wants == "event"
+        _check_label(params, privacy.column(label), privacy)
+    said = Declared(tuple((one.name, one.categories) for one in columns), label, privacy.bounds)
+    measured = bool(params.test) or wants == "event"
     model = noisy.plan(params.model, said, rho * (1 - MEASURE) if measured else rho)
     measure = (auc_plan if wants == "event" else r_squared_plan)(rho * MEASURE) if measured else None
     return NoisyFit(params, columns, said, model, measure)

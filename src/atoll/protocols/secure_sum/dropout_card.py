@@ -33,7 +33,8 @@ CARD = Card(
         "A member never opens both the seed and the key of another, for it answers once in a round and keeps the "
         "round's secrets in memory only: a process that starts again has none that it could be made to open.",
         "A member that was late cannot come back within the job.",
-        "The numbers of a member that drops out after its vector arrived are in the sum.",
+        "The numbers of a member that drops out after its vector arrived are in the sum, but for steady sums: there "
+        "the sum in which a site is first missed is not opened, and all sites are told that it left.",
         "A site can add what it likes: poisoned numbers are not noticed.",
         "Sums over different sites show the difference: a site that drops out between two sums of the same numbers "
         "shows its own.",

@@ -79,6 +79,7 @@ class Rules:
         checked: Whether tags show a sum that is not the survivors' own.
         malicious: Whether thresholds hold against a hub that tells members different things.
         least: Fewest members in a sum.
+        steady: Whether a sum over fewer members than the one before is not opened.
         context: What the job is.
     """
 
@@ -88,13 +89,14 @@ class Rules:
     checked: bool
     malicious: bool
     least: int
+    steady: bool
     context: tuple[str, ...]
 
     @property
     def whole(self) -> tuple[str, ...]:
         """All of it, for hashes."""
         options = (self.hub, str(self.adds), str(self.checked), str(self.malicious), str(self.least))
-        return ("dropouts", *options, *self.context)
+        return ("dropouts", *options, *(["steady"] if self.steady else []), *self.context)
 
     def bound(self, number: int) -> bytes:
         """Return what the keys of a round are for."""

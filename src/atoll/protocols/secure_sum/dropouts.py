@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -55,6 +56,7 @@ from atoll.protocols.secure_sum.question import PIECE, Question, question_of
 from atoll.protocols.secure_sum.round_keys import BOX, KEY, Roster, RoundKeys
 from atoll.protocols.secure_sum.star import LARGEST, Masked, Total, covered
 from atoll.protocols.secure_sum.ties import Ties, derived
+from atoll.protocols.secure_sum.totals import SitesLeft
 
 T = TypeVar("T")
 Words = NDArray[np.uint64]
@@ -101,7 +103,12 @@ class Member:
             await self.hub.send(Keys(b"", b"", b""))
 
     async def add(self, question: Question, x: Words) -> Words:
-        """Return the sum of the vectors of all sites that are left; see `star.Member.add`."""
+        """Return the sum of the vectors of all sites that are left; see `star.Member.add`.
+
+        Raises:
+            SitesLeft: Some have left, and the sums are to be steady.
+            ProtocolError: As the card says.
+        """
         self.number += 1
         keys = RoundKeys(self.site, self.rng)
         roster = await self._roster(keys)  # (1)
@@ -172,6 +179,9 @@ class Member:
         if set(names) & set(near) - held.keys():
             raise ProtocolError(f"{self.hub.peer} told a survivor whose shares it did not pass on")
         self._enough(names, "before the sum")
+        if self.rules.steady and tuple(names) != self.alive:
+            self.alive = tuple(names)
+            raise SitesLeft  # before anything is revealed that would open the sum
         agreed = statement(roster, names)
         await self.hub.send(Agreement(self.seal.sign(agreed) if self.seal else b""))
         lines = (await self.hub.recv(Agreements)).lines
@@ -203,7 +213,7 @@ class Member:
     def _enough(self, names: Sequence[str], when: str) -> None:
         if len(names) < self.rules.least:
             raise ProtocolError(
-                f"only {len(names)} of {len(self.rules.members)} sites were left {when}; {self.rules.least} are needed",
+                f"only {len(names)} of {len(self.rules.members)} members were left {when}, not {self.rules.least}",
                 cure="Ask the missing sites whether they still run, and start the job again.",
             )
 
@@ -259,8 +269,10 @@ class Hub:
         Raises:
             ProtocolError: As the card says.
         """
-        while await self._round(None, None, record) is not None:
-            pass
+        asked = True
+        while asked:
+            with suppress(SitesLeft):  # the members know what to begin again
+                asked = await self._round(None, None, record) is not None
 
     async def _round(
         self,
@@ -280,8 +292,11 @@ class Hub:
         vectors = await self._collect(taking_part, lambda name: self._vector(name, summed), "before its vector")  # (3)
         if summed.trouble or summed.question is None:
             raise summed.trouble or ProtocolError("no vector arrived")
-        survivors = tuple(sorted(vectors))
+        survivors, before = tuple(sorted(vectors)), self.alive
         self.alive = survivors
+        await self._tell(survivors, lambda name: Survivors(list(survivors)))  # (4)
+        if self.rules.steady and survivors != before:
+            raise SitesLeft
         shares = await self._agree_and_reveal(roster, taking_part, survivors)  # (4) (5)
         opening = Opening(self.rules, roster, frozenset(taking_part), survivors, shares)
         await offload(opening.apply, summed)
@@ -325,7 +340,6 @@ class Hub:
         self, roster: Roster, taking_part: Sequence[str], survivors: Sequence[str]
     ) -> dict[str, Bytes]:
         """Let the survivors agree who they are; return what each reveals, a row for each whose shares it holds."""
-        await self._tell(survivors, lambda name: Survivors(list(survivors)))  # (4)
         agreeing = await self._collect(survivors, lambda name: self.peers[name].recv(Agreement), "before it agreed")
 
         def agreements(name: str) -> Agreements:
@@ -393,9 +407,9 @@ class Hub:
         if len(found) < self.rules.least:
             lines = "; ".join(f"{name}: {why}" for name, why in sorted(self.dropped.items()))
             raise ProtocolError(
-                f"only {len(found)} of {len(self.rules.members)} sites are left {when}; {self.rules.least} are needed",
+                f"only {len(found)} of {len(self.rules.members)} members are left {when}, not {self.rules.least}",
                 detail=f"Left out: {lines}.",
-                cure="Ask the missing sites whether they still run, and start the job again.",
+                cure=f"Ask {', '.join(sorted(self.dropped))} whether they still run, and start the job again.",
             )
 
 
@@ -412,6 +426,7 @@ async def hub(
     checked: bool = False,
     malicious: bool = False,
     least: int = 0,
+    steady: bool = False,
     patience: float = 60.0,
     context: Sequence[str] = (),
 ) -> Hub:
@@ -424,6 +439,8 @@ async def hub(
         malicious: Whether thresholds hold against a hub that tells members different things: above two thirds instead
             of a half of the members must stay.
         least: Fewest members in a sum; more than a half of them without it.
+        steady: Whether a sum over fewer members than the one before is not opened: all sites raise `SitesLeft`, and
+            can begin again what holds sums over more.
         patience: Seconds that a member has for each step of a sum.
         context: What the job is; what all sites must agree on.
 
@@ -432,7 +449,7 @@ async def hub(
         ValueError: These options cannot be.
     """
     me, names = next(iter(peers.values())).gate.site, tuple(sorted(peers))
-    rules = _rules(names, me, adds, checked, malicious, least, context)
+    rules = _rules(names, me, adds, checked, malicious, least, context, steady)
     if checked:
         await ties.relay(peers)
     return Hub(peers, rules, patience, names, names)
@@ -448,6 +465,7 @@ async def member(
     checked: bool = False,
     malicious: bool = False,
     least: int = 0,
+    steady: bool = False,
     context: Sequence[str] = (),
 ) -> Member:
     """Set up a member of a star that survives drop-outs.
@@ -464,7 +482,7 @@ async def member(
         IdentityError: A key is not signed by its member.
     """
     names = tuple(sorted(members))
-    rules = _rules(names, hub.peer, adds, checked, malicious, least, context)
+    rules = _rules(names, hub.peer, adds, checked, malicious, least, context, steady)
     tied = await ties.tie(hub, names, rng=rng, seal=seal, context=rules.whole) if checked else None
     return Member(hub, rules, rng, seal, tied, names)
 
@@ -477,13 +495,14 @@ def _rules(
     malicious: bool,
     least: int,
     context: Sequence[str],
+    steady: bool = False,
 ) -> Rules:
     least = least or max(2, len(members) // 2 + 1)
     if not 2 <= least <= len(members):
         raise ValueError(f"a sum over {least} of {len(members)} members cannot be: two and more, up to all of them")
     if adds and checked:
         raise ValueError("a hub that adds numbers of its own can change the sum by changing them: tags show nothing")
-    return Rules(members, hub, adds, checked, malicious, least, tuple(context))
+    return Rules(members, hub, adds, checked, malicious, least, steady, tuple(context))
 
 
 PROTOCOL = Protocol(

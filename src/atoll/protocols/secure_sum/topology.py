@@ -35,6 +35,8 @@ async def join(
     seal: Seal | None = None,
     context: Sequence[str] = (),
     patience: float = 60.0,
+    least: int = 0,
+    steady: bool = False,
 ) -> Sums:
     """Come to keys with the other sites, and return the sums of this one.
 
@@ -42,12 +44,14 @@ async def join(
         topology: How sites add, the same at all of them.
         channels: Channels to other sites by name: to the hub or, at the hub, to all; without a hub to all.
         site: This site.
-        sites: All sites whose numbers are added, this one among them.
-        hub: The hub of a star, one of the sites.
+        sites: All sites whose numbers are added.
+        hub: The hub of a star, one of the sites; if it is none of them, the others check every sum.
         rng: Secret randomness.
         seal: How keys are signed where they travel through a hub; see `pairwise_keys`.
         context: What the job is; what all sites must agree on.
         patience: Seconds that a site has for a step, where sums go on without late ones.
+        least: Fewest sites in such a sum; more than a half without it.
+        steady: Whether a sum through a hub is not opened over fewer sites than the one before; see `dropouts.hub`.
 
     Raises:
         InputError: There is no such topology, or a channel that it needs.
@@ -65,13 +69,30 @@ async def join(
         )
     peers, members = {name: channels[name] for name in needed}, [name for name in sites if name != hub]
     if topology == "ring":
-        return Sums(await ring.site(peers, rng=rng, patience=patience, context=context), rng)
+        return Sums(await ring.site(peers, rng=rng, least=least, patience=patience, context=context), rng)
     if not through_hub:
         return Sums(await direct.site(peers, rng=rng, leader=topology == "leader", context=context), rng)
-    if topology == "dropouts":
+    adds, checked = hub in sites, hub not in sites
+    if topology == "star":
         if site == hub:
-            return Sums(await dropouts.hub(peers, patience=patience, context=context), rng)
-        return Sums(await dropouts.member(peers[hub], members, rng=rng, seal=seal, context=context), rng)
+            return Sums(await star.hub(peers, adds=adds, checked=checked, context=context), rng)
+        star_member = star.member(peers[hub], members, rng=rng, seal=seal, adds=adds, checked=checked, context=context)
+        return Sums(await star_member, rng)
+    fewest = max(least - adds, 0)  # of members, the hub apart
     if site == hub:
-        return Sums(await star.hub(peers, context=context), rng)
-    return Sums(await star.member(peers[hub], members, rng=rng, seal=seal, context=context), rng)
+        added = dropouts.hub(
+            peers, adds=adds, checked=checked, least=fewest, steady=steady, patience=patience, context=context
+        )
+        return Sums(await added, rng)
+    member = dropouts.member(
+        peers[hub],
+        members,
+        rng=rng,
+        seal=seal,
+        adds=adds,
+        checked=checked,
+        least=fewest,
+        steady=steady,
+        context=context,
+    )
+    return Sums(await member, rng)

@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+class SitesLeft(Exception):
+    """A total would be over other sites than the one before: what holds earlier totals must begin again."""
+
+
 class Totals(Protocol):
     """Adds vectors up over the sites of a job.
 

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from atoll.core.errors import AtollError, InputError
+from atoll.core.errors import AtollError, InputError, ProtocolError
 from atoll.crypto.random import Rng
 from atoll.learn.horizontal.networks import agreed
 from atoll.learn.horizontal.networks.algorithms import Algorithm, FedAvg
@@ -44,6 +44,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         decay: in (0, 1].
         sample: share of the sites drawn for each round, at least one site, in (0, 1].
         weights: sites count by their rows, or all alike.
+        most_rows: most rows by which a site counts, at least 1; 0 for any number. It bounds what a wrong number can do.
         evaluate: look at held-out rows every so many rounds, and after the last; 0 for never.
         patience: stop after so many looks without a lower loss; 0 for never.
         seed: of everything drawn; sites draw a common one if left out.
@@ -57,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     decay: float = 0.99
     sample: float = 1.0
     weights: Literal["rows", "equal"] = "rows"
+    most_rows: int = 0
     evaluate: int = 1
     patience: int = 0
     seed: int | None = None
@@ -66,6 +68,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             "rounds": (self.rounds >= 1, "at least 1"),
             "epochs": (self.epochs >= 1, "at least 1"),
             "batch": (self.batch >= 0, "at least 0"),
+            "most_rows": (self.most_rows >= 0, "at least 0"),
             "lr": (0 < self.lr < math.inf, "above 0"),
             "decay": (0 < self.decay <= 1, "in (0, 1]"),
             "sample": (0 < self.sample <= 1, "in (0, 1]"),
@@ -91,6 +94,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         count = max(1, round(self.sample * len(sites)))
         order = agreed.stream(seed, "sites", number).permutation(len(sites))
         return frozenset(sites[i] for i in order[:count])
+
+    def weight(self, rows: int) -> float:
+        """Return what a site with so many rows counts."""
+        if self.weights == "equal":
+            return float(rows > 0)
+        return float(min(rows, self.most_rows) if self.most_rows else rows)
+
+    def most(self, sites: int) -> float:
+        """Return what so many sites count at most."""
+        most = 1.0 if self.weights == "equal" else self.most_rows or math.inf
+        return most * sites * (1 + 1e-9)  # carriers may round
 
     def looks(self, number: int) -> bool:
         """Whether held-out rows are looked at after a round, counted from 1."""
@@ -213,11 +227,18 @@ class _Site:
         change, beside, done = np.zeros(self.weights, np.float32), self._nothing(), Trained(0, 0, 0.0)
         if self.totals.site in drawn:
             change, beside, done = await self._train(progress, number)
-        weight = float(done.rows if self.plan.weights == "rows" else done.rows > 0)
+        weight = self.plan.weight(done.rows)
         seed = agreed.stream(progress.seed, "combining", number).bytes(16)
         score = partial(self._score, progress)
         turn = Turn(self.totals, self.averages, change, beside, weight, seed, self.aggregator, score)
         mean = await self.combine(turn, state)
+        if mean.weight > self.plan.most(len(drawn)):
+            raise ProtocolError(
+                f"sites count for {mean.weight:,.0f} rows together, and {len(drawn)} sites have "
+                f"{self.plan.most(len(drawn)):,.0f} at most: one has told a wrong number",
+                site=self.totals.site,
+                step="networks",
+            )
         extra, statistics = np.split(mean.beside, [self.algorithm.beside(self.weights)])
         moved = self.algorithm.step(mean.update, extra, len(drawn) / len(self.totals.sites), state)
         progress.model = progress.model + np.concatenate([moved, statistics])
