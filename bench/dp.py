@@ -1,8 +1,9 @@
 """Answers with noise: what the noise costs in time and in accuracy, and what a crash-safe budget costs.
 
 Accuracy is that of a real table, the breast cancer data of scikit-learn (569 patients): the mean radius by diagnosis,
-as a plan with noise computes it, against the exact one.  The limit of the samplers is numpy's float noise of the same
-kind, which is neither exact nor secret; that of the budget is two writes that are on the disk.
+as a plan with noise computes it, against the exact one.  Models are measured on rows kept out, beside the same model
+without noise and, where it has one, diffprivlib's with all rows in one place.  The limit of the samplers is numpy's
+float noise of the same kind, which is neither exact nor secret; that of the budget is two writes that are on the disk.
 """
 
 import os
@@ -20,9 +21,10 @@ from atoll.query.statistics.local import contribution
 from atoll.query.statistics.plan import parse
 from atoll.query.statistics.privacy import Privacy
 from atoll.query.statistics.private import private
+from bench.dp_models import run_digits, run_models
 from bench.harness import Report
 
-TITLE = "Answers with noise: samplers, accuracy, budget"
+TITLE = "Answers and models with noise: samplers, accuracy, budget"
 SIZES = {"small": 20_000, "medium": 200_000, "large": 2_000_000}
 """Numbers that get noise."""
 
@@ -31,7 +33,7 @@ SQL = "select count(*), avg(b.radius) from a join b using (id) group by b.diagno
 
 
 def run(size: str, report: Report) -> None:
-    """Draw, answer, spend."""
+    """Draw, answer, spend, fit."""
     n = SIZES[size]
     random = np.random.default_rng(1)
     for kind, floats in (("laplace", random.laplace), ("gaussian", random.normal)):
@@ -54,6 +56,8 @@ def run(size: str, report: Report) -> None:
         f"reserve and spend a part of a budget of {ENTRIES:,} entries", 1_000 * ours, unit="ms", limit=1_000 * limit,
         limit_name="two writes on the disk",
     )  # fmt: skip
+    run_models(size, report)
+    run_digits(report)
 
 
 def error(epsilon: float) -> float:

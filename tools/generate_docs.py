@@ -226,6 +226,7 @@ def job_page() -> str:
         "keys are refused, and the nearest right one is named.\n",
         *keys("The document", job.Job),
         *keys("A site's part, under `sites: {NAME: …}`", job.Part),
+        *keys("Under `privacy:`", job.JobPrivacy),
         *keys("Under `limits:`", job.Limits),
         *keys("Under `timeouts:`", job.Timeouts),
         "## Steps\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from atoll.cli import app
 from atoll.core.errors import ContractError, InputError
 from atoll.data.catalogue import Catalogue
 from atoll.node import budgets as module
-from atoll.node.budgets import FILE, Budgets
+from atoll.node.budgets import FILE, HEAD, Budgets
 from atoll.privacy.accountant import Limit, Loss, pure, rho_of
 from atoll.transport.site import init_site
 from tests.node.sites import until
@@ -116,12 +117,59 @@ def test_a_crash_at_every_byte_leaves_what_was_on_the_disk(budgets: Budgets, tmp
     torn.folder.mkdir()
     for cut in range(0, len(whole), 7):
         (torn.folder / FILE).write_bytes(whole[:cut])
+        behind = cut % 2 if cut > ends[0] else 0  # the crash came before the last line's head, or after
+        _put_head(torn.folder, whole[:cut].splitlines(keepends=True), behind)
         accounts = torn.accounts()
         kept = max((end for end in ends if end <= cut), default=0)
         assert (torn.folder / FILE).read_bytes() == whole[:kept]
         spends = sum(b'"what":"spend"' in line for line in whole[:kept].splitlines())
         assert sum(part.state == "spend" for one in accounts.values() for part in one.parts) == spends
         torn.set("people", Limit(1.0))  # and goes on
+
+
+def _put_head(folder: Path, lines: list[bytes], behind: int) -> None:
+    """Write the head that knows of all whole lines, or of all but so many."""
+    kept = [line for line in lines if line.endswith(b"\n")]
+    kept = kept[: len(kept) - behind]
+    digest = hashlib.sha256(kept[-1][:-1]).hexdigest() if kept else module.START
+    (folder / HEAD).write_text(json.dumps({"lines": len(kept), "digest": digest}))
+
+
+CUTS = ("one line", "two lines", "half a line more", "all", "file", "old copy", "head", "bad head")
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_an_end_that_was_cut_off_is_noticed(budgets: Budgets, cut: str) -> None:
+    reserve(budgets, 0.4).spend()
+    path, head = budgets.folder / FILE, budgets.folder / HEAD
+    lines, known = path.read_bytes().splitlines(keepends=True), head.read_bytes()
+    assert json.loads(known)["lines"] == len(lines) == 3
+    if cut == "file":
+        path.unlink()
+    elif cut in ("head", "bad head"):
+        head.unlink() if cut == "head" else head.write_bytes(known[:-3])
+    elif cut == "old copy":  # as long as it was, with another end
+        path.write_bytes(b"".join(lines[:2]))
+        _put_head(budgets.folder, lines, 1)
+        budgets.release("people")
+        head.write_bytes(known)
+    else:
+        kept = {
+            "one line": lines[:2],
+            "two lines": lines[:1],
+            "half a line more": [*lines[:2], lines[2][:9]],
+            "all": [],
+        }
+        path.write_bytes(b"".join(kept[cut]))
+    before = path.read_bytes() if path.exists() else b""
+    for use in (budgets.accounts, lambda: reserve(budgets, 0.1, "x"), lambda: budgets.set("people", Limit(9.0))):
+        with pytest.raises(InputError, match=r"cut off|belongs to|knows of|damaged") as caught:
+            use()
+        assert "whole copy" in caught.value.cure
+    assert path.read_bytes() == before
+    path.write_bytes(b"".join(lines))
+    head.write_bytes(known)
+    assert states(budgets) == ["spend"]
 
 
 @pytest.mark.parametrize("change", ["edit", "drop", "swap", "noise", "unknown part"])

@@ -6,9 +6,11 @@ import itertools
 import math
 import random
 
+import msgspec
 import pytest
 
-from atoll.privacy.accountant import NOTHING, Limit, Loss, epsilon_of, pure, rho_of, spent, together
+from atoll.core.errors import InputError
+from atoll.privacy.accountant import NOTHING, Drawn, Limit, Loss, epsilon_of, pure, rho_of, spent, together
 
 DELTAS = (1e-9, 1e-6, 1e-3)
 
@@ -99,3 +101,44 @@ def test_no_sequence_of_questions_that_depend_on_answers_passes_the_limit(seed: 
     )
     assert granted
     assert (whole.epsilon or math.inf) <= limit.epsilon or (limit.delta and later <= limit.epsilon * 1.02)
+
+
+@pytest.mark.parametrize(("rate", "noise", "rounds"), [(0.01, 1.1, 1000), (0.3, 1.5, 12), (0.5, 0.6, 1), (1.0, 3.0, 7)])
+def test_rounds_over_people_drawn_at_random_are_those_of_an_independent_accountant(
+    rate: float, noise: float, rounds: int
+) -> None:
+    import dp_accounting as other
+    from dp_accounting.rdp import RdpAccountant
+
+    orders = [2, 3, 5, 8, 17, 40, 255]
+    theirs = RdpAccountant(orders=orders)
+    event = other.PoissonSampledDpEvent(rate, other.GaussianDpEvent(noise))
+    theirs.compose(other.SelfComposedDpEvent(event, rounds))
+    ours = Loss(None, 0.0, (Drawn(noise, rate, rounds),))
+    for order, their in zip(orders, theirs._rdp, strict=True):
+        assert ours.at(order) == pytest.approx(min(their, order * rounds / (2 * noise**2)), rel=1e-9, abs=1e-12)
+    between = [ours.at(1 + at / 7) for at in range(1, 400)]
+    steps = itertools.pairwise(between)
+    assert all(one <= two * (1 + 1e-9) for one, two in steps)  # it never falls, also where it is interpolated
+    for alpha in (1.01, 9.5, 600.0):
+        assert ours.at(alpha) <= alpha * rounds / (2 * noise**2) * (1 + 1e-12)
+    mean, whole = Drawn(noise, 1.0, rounds), Loss(None, rounds / (2 * noise**2))
+    assert mean.at(7.3) == pytest.approx(whole.at(7.3), rel=0.01)
+
+
+def test_losses_of_all_kinds_add_up_in_one_filter() -> None:
+    part = Loss(None, 0.0, (Drawn(1.1, 0.01, 100),))
+    both = together([part, Loss(None, 0.1), part])
+    assert (both.epsilon, both.rho, len(both.drawn)) == (None, 0.1, 2)
+    assert both.at(9.0) == pytest.approx(2 * part.at(9.0) + 0.9)
+    limit = Limit(2.0, 1e-5)
+    assert spent([part] * 3, limit) == pytest.approx(3 * spent([part], limit))
+    assert spent([part], limit) < spent([Loss(None, part.drawn[0].rho)], limit)
+    assert spent([part], Limit(2.0)) == math.inf  # there is no pure ε
+    again = msgspec.json.decode(msgspec.json.encode(both), type=Loss)
+    assert again == both
+    assert b"drawn" not in msgspec.json.encode(Loss(None, 0.1))
+    assert str(part) == "100 rounds of noise 1.1 at rate 0.01"
+    assert str(both).startswith("ρ = 0.1 and 100 rounds")
+    with pytest.raises(InputError, match="no pure epsilon"):
+        Loss(1.0, 0.5, part.drawn)

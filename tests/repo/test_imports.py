@@ -20,8 +20,8 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Accepted from users who have them, extras, or needed by the test suites only.
-OPTIONAL = {"dp_accounting", "flwr", "hypothesis", "opendp", "pandas", "polars", "pytest", "torch", "uvloop"}
-HEAVY = ("dp_accounting", "duckdb", "grpc", "numba", "opendp", "plotly", "scipy", "sklearn", "torch")
+OPTIONAL = {"dp_accounting", "flwr", "hypothesis", "opacus", "opendp", "pandas", "polars", "pytest", "torch", "uvloop"}
+HEAVY = ("dp_accounting", "duckdb", "grpc", "numba", "opacus", "opendp", "plotly", "scipy", "sklearn", "torch")
 
 
 @pytest.mark.processes

@@ -1,5 +1,6 @@
 """The privacy budget (隐私预算) of each data set of a site: reserved before a job, spent before an answer is opened.
 
+FOLDER/budgets.head     how many lines there are, and the SHA-256 of the last; put in place whole after every line
 FOLDER/budgets.jsonl    one line an entry, never rewritten; each names the SHA-256 of the line before it
     limit     the operator sets what may be told about one person in all
     reserve   a job asks for a part of it; from here on that part counts as spent
@@ -8,7 +9,9 @@ FOLDER/budgets.jsonl    one line an entry, never rewritten; each names the SHA-2
 
 Whatever is killed at whatever moment, no answer has been opened without its line of `spend`.  A part that is only
 reserved was certainly not used, so another try of the same job, or the operator, may release it; whoever still holds
-it is then refused when it would open.  A torn last line is what a crash leaves: its writer had not gone on yet.
+it is then refused when it would open.  A torn last line is what a crash leaves: its writer had not gone on yet.  A
+crash may also leave one whole line more than the head knows.  Fewer lines, or others, mean that something was taken
+away, as an old copy put back would do: nothing is spent then.
 """
 
 from __future__ import annotations
@@ -36,11 +39,24 @@ if TYPE_CHECKING:
     from atoll.node.job import Job
     from atoll.node.steps import Step
 
-FILE = "budgets.jsonl"
+FILE, HEAD = "budgets.jsonl", "budgets.head"
 WAIT = 10.0
 """Seconds to wait for another job of this site that is writing an entry."""
 
 START = "0" * 64
+
+
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The end of the file as it was last known.
+
+    Attributes:
+        lines: how many.
+        digest: SHA-256 of the last, hex.
+    """
+
+    lines: Annotated[int, msgspec.Meta(ge=0)] = 0
+    digest: str = START
+
 
 Kind = Literal["limit", "reserve", "spend", "release"]
 
@@ -141,7 +157,7 @@ class Budgets:
         Raises:
             InputError: the file was damaged or changed; nothing can be spent then.
         """
-        if not (self.folder / FILE).exists():
+        if not any((self.folder / name).exists() for name in (FILE, HEAD)):
             return {}
         with self._book() as book:
             return book.accounts
@@ -298,23 +314,28 @@ class _Book:
     """
 
     def __init__(self, file: IO[bytes], folder: Path) -> None:
-        self.file, self.folder = file, folder
+        self.file, self.folder, self.lines, head = file, folder, 0, _head(folder)
         self.accounts: dict[str, Account] = {}
         self.parts: dict[int, Part] = {}
         self.digest = START
         file.seek(0)
         data = file.read()
         whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            file.truncate(whole)
         for number, line in enumerate(data[:whole].splitlines(), 1):
             try:
                 self._play(line)
             except (msgspec.MsgspecError, LookupError):
-                raise InputError(
-                    f"{FILE} was damaged or changed at line {number}",
-                    cure="Put back a whole copy of it; until then no job can spend from a budget of this site.",
-                ) from None
+                raise _damaged(f"{FILE} was damaged or changed at line {number}") from None
+            if number == head.lines and self.digest != head.digest:
+                raise _damaged(f"{FILE} is not the one that {HEAD} belongs to")
+        if self.lines < head.lines:
+            raise _damaged(f"{FILE} has {self.lines:,} lines, and had {head.lines:,}: its end was cut off")
+        if self.lines > head.lines + 1:
+            raise _damaged(f"{HEAD} knows of {head.lines:,} lines, and {FILE} has {self.lines:,}")
+        if whole < len(data):
+            file.truncate(whole)
+        if self.lines > head.lines:
+            self._keep_head()
 
     def write(self, what: Kind, data: str, **fields: Any) -> None:
         """Write an entry; it is on the disk when this returns."""
@@ -326,13 +347,17 @@ class _Book:
         if self.digest == START:
             whole_files.keep(self.folder)
         self._play(line)
+        self._keep_head()
+
+    def _keep_head(self) -> None:
+        whole_files.write(self.folder / HEAD, msgspec.json.encode(Head(self.lines, self.digest)))
 
     def _play(self, line: bytes) -> None:
         """Take in one line; LookupError if it does not follow those before."""
         entry = msgspec.json.decode(line, type=Entry)
         if entry.before != self.digest:
             raise LookupError
-        self.digest = hashlib.sha256(line).hexdigest()
+        self.digest, self.lines = hashlib.sha256(line).hexdigest(), self.lines + 1
         account = self.accounts.setdefault(entry.data, Account())
         if entry.what == "limit":
             account.limit = entry.limit
@@ -342,6 +367,28 @@ class _Book:
             account.parts.append(part)
         else:
             self.parts[entry.part].state = entry.what
+
+
+def _head(folder: Path) -> Head:
+    """Return the kept end; that of an empty file where none is kept.
+
+    Raises:
+        InputError: it was damaged.
+    """
+    try:
+        return msgspec.json.decode((folder / HEAD).read_bytes(), type=Head)
+    except FileNotFoundError:
+        return Head()
+    except msgspec.MsgspecError:
+        raise _damaged(f"{HEAD} was damaged or changed") from None
+
+
+def _damaged(what: str) -> InputError:
+    return InputError(
+        what,
+        cure=f"Put back a whole copy of {FILE}, the newest, with the {HEAD} of the same time; until then no job can "
+        "spend from a budget of this site.",
+    )
 
 
 def _lock(file: IO[bytes]) -> bool:

@@ -3,7 +3,7 @@
 site.key, site.card, trusted/       identity
 policy.yaml                         what the site allows its jobs; nothing that needs consent where it is missing
 data/NAME.json                      data sets
-budgets.jsonl                       what answers with noise may tell, and have told, about each data set
+budgets.jsonl, budgets.head         what answers with noise may tell, and have told, about each data set
 alignments/                         tags of the ids of earlier alignments, to notice small differences
 jobs/JOB/                           one folder a finished job: contract, audit, log, model, result, report
 jobs/JOB.failed/                    the last try, if it failed: audit, log, and what another try goes on from

@@ -17,6 +17,7 @@ import msgspec
 
 from atoll.core.errors import ContractError, InputError
 from atoll.node.document import decode, flatten, parse
+from atoll.node.private import JobPrivacy, check_privacy
 from atoll.node.steps import AnyParams, Compare
 from atoll.node.steps.base import SURVIVING, Topology
 
@@ -140,6 +141,8 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         sites: what each site brings, by the site's name.
         steps: what is done, in order.
         profile: the protection profile.
+        privacy: noise in every total of a job of sites with the same columns; none if left out. Jobs that ask say it in
+            their step.
         limits: what is allowed beyond the ordinary.
         timeouts: how long a site waits.
     """
@@ -150,6 +153,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     sites: dict[SiteName, Part]
     steps: tuple[AnyParams, ...]
     profile: str = "secure"
+    privacy: JobPrivacy | None = None
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
 
@@ -299,6 +303,7 @@ def check(job: Job, *, dated: bool = True) -> None:
     else:
         _check_holders(job)
     check_order(job)
+    check_privacy(job)
 
 
 def _check_holders(job: Job) -> None:
@@ -395,7 +400,8 @@ def _check_noise(job: Job) -> None:
                     f"step {step.name} adds no noise to what it tells about the rows of {site}, which the profile "
                     f"{job.profile!r} demands",
                     step=step.name,
-                    cure="Ask with `privacy:` in `step: ask`, or choose another profile.",
+                    cure="Say `privacy:` in `step: ask`, or for the job if its sites have the same columns; or choose "
+                    "another profile.",
                 )
 
 

@@ -368,8 +368,7 @@ def _notes(work: Work) -> tuple[str, ...]:
             f"Step {step.name} used {one.name}, which is weak and was allowed here. {one.card.weak}"
             for one in weak_of(step)
         ]
-    if taken := work.report.get("budget"):
-        notes.append(taken)
+    notes += [work.report[name] for name in ("privacy", "budget") if work.report.get(name)]
     if near := work.report.get("near"):
         notes.append(
             f"The ids that {work.site} brought are those of job {near['job']} but for "

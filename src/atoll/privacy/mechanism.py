@@ -2,6 +2,8 @@
 
 A mechanism adds discrete Laplace or discrete Gaussian noise to K whole numbers that one person can change by known
 amounts.  Its loss is a sum over the K numbers and the rounds, of Δ/b for Laplace noise and of Δ²/2σ² for Gaussian.
+Where one person cannot change all K by their whole amounts at once, such as the cells of a histogram, Gaussian noise
+needs to hide no more than the length of the change.
 
 Sources: Ghosh, Roughgarden, Sundararajan, STOC 2009 (discrete Laplace); Canonne, Kamath, Steinke, NeurIPS 2020,
 theorems 4 and 14 (discrete Gaussian, several numbers at different scales); Kairouz, Liu, Steinke, ICML 2021, theorem 1
@@ -17,7 +19,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from atoll.core.errors import InputError
-from atoll.privacy.accountant import Loss, exact, pure, rho_of
+from atoll.privacy.accountant import Drawn, Loss, exact, pure, rho_of
 
 LARGEST = 2.0**50
 """Largest scale: noise beyond 2^60 then has a probability below e^-1000, and totals stay in 64 bits."""
@@ -35,7 +37,9 @@ class Mechanism(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         loss: of all rounds together.
         rounds: how often it is used.
         rate: probability with which each person takes part in a round, drawn anew for each (Poisson); 1 is everybody.
-            The loss does not count on it, `tight_epsilon` does.
+            The loss does not count on it, `tight_epsilon` and `drawn_loss` do.
+        length: Euclidean length of what one person can change, every number counted in its `clip`, rounding included;
+            √K if left out, which is all numbers by all of their clip. For Gaussian noise.
     """
 
     noise: Literal["laplace", "gaussian"]
@@ -43,6 +47,27 @@ class Mechanism(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     loss: Loss
     rounds: Annotated[int, msgspec.Meta(ge=1)] = 1
     rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    length: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.length is not None and (self.noise != "gaussian" or not self.length > 0):
+            raise InputError("only Gaussian noise is sized by a length, which is above 0")
+
+    @property
+    def reach(self) -> float:
+        """Length of one person's change in clips."""
+        return math.sqrt(len([clip for clip in self.clip if clip])) if self.length is None else self.length
+
+    @property
+    def multiplier(self) -> float:
+        """Scale of Gaussian noise in one round, in lengths of one person's change."""
+        return self.ratio / self.reach
+
+    def drawn_loss(self) -> Loss:
+        """Return the loss of all rounds, counting on people being drawn at random for each."""
+        if self.rate == 1 or self.noise != "gaussian":
+            return self.loss
+        return Loss(None, 0.0, (Drawn(self.multiplier, self.rate, self.rounds),))
 
     @property
     def ratio(self) -> float:
@@ -51,7 +76,7 @@ class Mechanism(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         if not parts:
             return 0.0
         if self.noise == "gaussian":
-            return math.sqrt(parts / (2 * self.loss.rho)) * (1 + 2.0**-50)
+            return self.reach * math.sqrt(self.rounds / (2 * self.loss.rho)) * (1 + 2.0**-50)
         return _up(parts / exact(self.loss.epsilon or 0.0))
 
     @property

@@ -217,7 +217,7 @@ _ALL = (
         _MEDIUM,
         _NOT_NEEDED,
         (
-            "As secure, and no site learns which customers are in common.",
+            "As secure; where sites' rows are joined, no site learns which customers are in common.",
             "Calibrated noise bounds what the result says about any one person; accuracy pays for it.",
             "What is told is taken from a budget that the owner of the data has set; a spent budget ends the answers.",
         ),

@@ -18,7 +18,7 @@ from atoll.privacy.accountant import Loss
 from atoll.privacy.mechanism import Mechanism
 
 LEAST = 2.0
-"""Smallest noise, in units of one person's change, that is treated as continuous; there it is an error of 1 %."""
+"""Smallest scale on the whole numbers that is treated as continuous; there it is an error of 1 %."""
 
 
 def tight_epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
@@ -27,7 +27,7 @@ def tight_epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
     Laplace noise counts as the worst of its ε; Gaussian noise counts as continuous, which is right to 1 %.
 
     Raises:
-        InputError: dp-accounting is not installed, or Gaussian noise has a scale below 2 units of a person's change.
+        InputError: dp-accounting is not installed, or Gaussian noise has a scale below 2.
     """
     try:
         from dp_accounting.pld import privacy_loss_distribution as distributions
@@ -38,11 +38,11 @@ def tight_epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
         ) from None
 
     def distribution(mechanism: Mechanism) -> Any:
-        parts = len([clip for clip in mechanism.clip if clip])
+        parts, least = len([clip for clip in mechanism.clip if clip]), min(filter(None, mechanism.scales))
         if mechanism.noise == "gaussian":  # several numbers are one that changes by the length of their change
-            if mechanism.ratio < LEAST:
-                raise InputError(f"Gaussian noise of scale {mechanism.ratio:.2g} is too small for a close figure")
-            once = distributions.from_gaussian_mechanism(mechanism.ratio / parts**0.5, sampling_prob=mechanism.rate)
+            if least < LEAST:
+                raise InputError(f"Gaussian noise of scale {least:.2g} is too small for a close figure")
+            once = distributions.from_gaussian_mechanism(mechanism.multiplier, sampling_prob=mechanism.rate)
             return once.self_compose(mechanism.rounds)
         if mechanism.rate < 1:
             once = distributions.from_discrete_laplace_mechanism(parts / mechanism.ratio, sampling_prob=mechanism.rate)
@@ -57,11 +57,15 @@ def tight_epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
 
 def tight_epsilon_of(losses: Iterable[Loss], delta: float) -> float:
     """Return the ε at δ of what has been spent; a loss without ε is that of Gaussian noise, the only kind without."""
-    return tight_epsilon(
-        [
-            Mechanism(noise="gaussian" if loss.epsilon is None else "laplace", clip=(1,), loss=loss)
-            for loss in losses
-            if loss.rho
-        ],
-        delta,
-    )
+    found = list(losses)
+    whole = [
+        Mechanism(noise="gaussian" if loss.epsilon is None else "laplace", clip=(1,), loss=loss)
+        for loss in found
+        if loss.rho
+    ]
+    parts = [
+        Mechanism(noise="gaussian", clip=(1 << 20,), loss=Loss(None, one.rho), rounds=one.rounds, rate=one.rate)
+        for loss in found
+        for one in loss.drawn
+    ]
+    return tight_epsilon([*whole, *parts], delta)

@@ -26,14 +26,14 @@ SCRIPT = Path(__file__).with_name("model_process.py")
 SITES = (HUB, *MEMBERS)
 
 
-def hospitals(folder: Path, X: Any, y: Any, owner: Any) -> None:
+def hospitals(folder: Path, X: Any, y: Any, owner: Any, names: tuple[str, ...] = SITES) -> None:
     """Make sites that trust each other, each with its rows."""
     with ExitStack() as stack:
-        free = [stack.enter_context(socket.socket()) for _ in SITES]
+        free = [stack.enter_context(socket.socket()) for _ in names]
         for one in free:
             one.bind(("127.0.0.1", 0))
         ports = [one.getsockname()[1] for one in free]
-    made = [init_site(folder / name, name, f"127.0.0.1:{port}") for name, port in zip(SITES, ports, strict=True)]
+    made = [init_site(folder / name, name, f"127.0.0.1:{port}") for name, port in zip(names, ports, strict=True)]
     for number, one in enumerate(made):
         for other in made:
             if one is not other:

@@ -10,6 +10,7 @@ import numpy as np
 
 from atoll.core.channel import Channel, Gate
 from atoll.crypto.random import Rng
+from atoll.privacy.accountant import rho_of
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import aggregators, direct, dropouts, gossip, lattice, ring, star
 from atoll.protocols.secure_sum.noisy import NoisyTotals
@@ -56,7 +57,7 @@ async def topologies(site, channels):
         sums = Sums(carrier, rng)
         found[name] = (await sums.total(moments(site), what="moments")).tolist()
         if name == "star":
-            noisy = NoisyTotals(sums, (1.0, 40.0), 1.0, 1e-6, honest=3)
+            noisy = NoisyTotals(sums, (1.0, 40.0), rho_of(1.0, 1e-6), honest=3)
             found["noisy"] = (await noisy.total(moments(site)[:2], what="radius with noise")).tolist()
         await sums.finish()
     for name, least in (("lattice", 0), ("lattice", 3), ("aggregators", 0)):

@@ -73,7 +73,7 @@ def test_means_and_variances_of_many_patients_come_out_close_at_every_site() -> 
     ages = {site: np.clip(draw.normal(55, 18, n), 0, 100) for site, n in zip(SITES, (900, 4_000, 15_000), strict=True)}
 
     async def work(totals: Totals) -> Any:
-        noisy = NoisyTotals(totals, CLIP, 1.0, 1e-6, honest=2)
+        noisy = NoisyTotals(totals, CLIP, rho_of(1.0, 1e-6), honest=2)
         n, s, q = await noisy.total(moments(ages[noisy.site]), what="moments of age")
         return n, s / n, q / n - (s / n) ** 2
 
@@ -94,7 +94,7 @@ def test_what_is_left_of_the_noise_is_enough_where_only_the_counted_sites_kept_t
     rho = rho_of(1.0, 1e-6)
 
     async def work(totals: Totals) -> Any:
-        noisy = NoisyTotals(totals, clip, 1.0, 1e-6, honest)
+        noisy = NoisyTotals(totals, clip, rho_of(1.0, 1e-6), honest)
         assert noisy.loss().rho == pytest.approx(rho)
         await noisy.total(np.zeros(2_000), what="nothing")
         return noisy.mechanism
@@ -117,7 +117,7 @@ def test_numbers_that_depend_on_nobody_stay_exact_and_the_budget_is_spent_first(
             assert not totals.table.seen  # type: ignore[attr-defined]
             spent.append(totals.site)
 
-        noisy = NoisyTotals(totals, (0.0, 2.0), 1.0, 1e-6, honest=3, rounds=2, spend=spend)
+        noisy = NoisyTotals(totals, (0.0, 2.0), rho_of(1.0, 1e-6), honest=3, rounds=2, spend=spend)
         first = await noisy.total(np.array([0.1, 5.0]), what="one")
         second = await noisy.total(np.array([0.1, 5.0]), what="two")
         with pytest.raises(InputError, match="the noise was made for 2 totals"):
@@ -150,7 +150,7 @@ def test_numbers_that_depend_on_nobody_stay_exact_and_the_budget_is_spent_first(
 )
 def test_what_cannot_be_is_refused(clip: Any, epsilon: float, honest: int, values: Any, words: str) -> None:
     async def go() -> None:
-        noisy = NoisyTotals(Plain("clinic", Table()), clip, epsilon, 0.5 if epsilon > 1 else 1e-6, honest)
+        noisy = NoisyTotals(Plain("clinic", Table()), clip, rho_of(epsilon, 0.5 if epsilon > 1 else 1e-6), honest)
         await noisy.total(np.array(values), what="x")
 
     with pytest.raises(InputError, match=words):

@@ -12,6 +12,7 @@ from atoll.node.models.base import F64, Fitted, Grid, Here, Kind, Label
 
 if TYPE_CHECKING:
     from atoll.learn.horizontal.trees.forest import ForestModel
+    from atoll.learn.horizontal.trees.params import BoostParams
     from atoll.protocols.secure_sum.totals import Totals
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
@@ -42,7 +43,7 @@ class Boosted(Kind, frozen=True, tag="boosted-trees"):
             `minimum` rows stand there.
         subsample: share of the rows drawn for each tree; every site draws its own in secret.
         colsample_bytree: share of the columns drawn for each tree.
-        max_bin: largest number of bins of a column.
+        max_bin: largest number of bins of a column; 64 if left out, or 16 where totals hold noise.
     """
 
     title = "boosted trees"
@@ -59,7 +60,7 @@ class Boosted(Kind, frozen=True, tag="boosted-trees"):
     min_child_weight: NotNegative | None = None
     subsample: Share = 1.0
     colsample_bytree: Share = 1.0
-    max_bin: Bins = 64
+    max_bin: Bins | None = None
 
     @property
     def wants(self) -> Label:
@@ -69,15 +70,19 @@ class Boosted(Kind, frozen=True, tag="boosted-trees"):
     async def fit(self, totals: Totals, here: Here) -> Fitted:
         """Fit; see `atoll.learn.horizontal.trees.forest.boost`."""
         from atoll.learn.horizontal.trees.forest import boost
+
+        weight = self.min_child_weight
+        if weight is None:  # a row's second derivative is at most 1/4, or 1
+            weight = here.minimum / (4 if self.objective == "logistic" else 1)
+        params = self.params(min_child_weight=weight, smallest=here.minimum)
+        return kept_trees(here, await boost(totals, here.table, here.y, params, rng=here.rng))
+
+    def params(self, **more: Any) -> BoostParams:
+        """Return the keys as the algorithm takes them, with some that it needs besides."""
         from atoll.learn.horizontal.trees.params import BoostParams
 
         names = set(BoostParams.__struct_fields__) & set(self.__struct_fields__)
-        values = {name: getattr(self, name) for name in names}
-        if self.min_child_weight is None:  # a row's second derivative is at most 1/4, or 1
-            values["min_child_weight"] = here.minimum / (4 if self.objective == "logistic" else 1)
-        params = BoostParams(**values, smallest=here.minimum)
-        model = await boost(totals, here.table, here.y, params, rng=here.rng)
-        return _kept(here, model)
+        return BoostParams(**{name: getattr(self, name) for name in names} | {"max_bin": self.max_bin or 64} | more)
 
     def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) probabilities of the event, or expected numbers."""
@@ -120,14 +125,15 @@ class Forest(Kind, frozen=True, tag="forest"):
             max_bin=self.max_bin,
             smallest=here.minimum,
         )
-        return _kept(here, await forest(totals, here.table, here.y, params, rng=here.rng))
+        return kept_trees(here, await forest(totals, here.table, here.y, params, rng=here.rng))
 
     def predict(self, values: Mapping[str, Any], table: Columns) -> F64:
         """Return (n,) expected labels."""
         return _predict(values, table)
 
 
-def _kept(here: Here, model: ForestModel) -> Fitted:
+def kept_trees(here: Here, model: ForestModel) -> Fitted:
+    """Return what is kept of trees."""
     gains = model.importance()
     whole = sum(gains.values()) or 1.0
     grid = Grid("Columns", ("share of the gain",), {name: (gain / whole,) for name, gain in gains.items()})

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from atoll.node.store import Store
     from atoll.privacy.accountant import Loss
     from atoll.protocols.pairwise_keys import Seal
+    from atoll.protocols.secure_sum.noisy import Release
 
 Topology = Literal["star", "dropouts", "ring", "direct", "leader", "lattice", "aggregators"]
 """How the sites of a horizontal job add; see `atoll.protocols.secure_sum.topology`."""
@@ -141,6 +142,10 @@ class Step(ABC, Generic[P]):
 
     def says(self, job: Job) -> tuple[str, ...]:
         """Lines that people should read before they approve the job, beside the cards of its protocols."""
+        return ()
+
+    def plan_noise(self, job: Job) -> tuple[Release, ...]:
+        """Return the totals with noise that the step will open in a job with `privacy:`; `loss` says what they tell."""
         return ()
 
     def loss(self, job: Job, site: str) -> Loss | None:

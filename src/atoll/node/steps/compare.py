@@ -28,11 +28,16 @@ from atoll.data.columns import Column
 from atoll.data.schema import LARGEST, MOST_CATEGORIES, ColumnSchema, Mismatch, Schema, compare
 from atoll.node import alike, departures
 from atoll.node.coding import OTHER, coded, merged
+from atoll.node.private import loss_of_step, noisy_totals
+from atoll.node.private import says as says_noise
+from atoll.node.steps import counts_noisy
 from atoll.node.steps.base import SURVIVING, Step, Topology, Work, present
 from atoll.node.steps.totals import LEFT, assumed, enough, shared, still_enough, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
+    from atoll.privacy.accountant import Loss
+    from atoll.protocols.secure_sum.noisy import Release
     from atoll.protocols.secure_sum.totals import Totals
 
 AGREED = "schema.json"
@@ -200,8 +205,19 @@ class CompareStep(Step[Compare]):
         survives = (departures.PROTOCOL,) if self.topology in SURVIVING else ()
         return (PROTOCOL, sum_protocol(self.topology), *survives)
 
+    def plan_noise(self, job: Job) -> tuple[Release, ...]:
+        """The counts."""
+        return (counts_noisy.counts_plan(job, job.privacy),) if job.privacy else ()
+
+    def loss(self, job: Job, site: str) -> Loss | None:
+        """That of the counts, where they hold noise."""
+        return loss_of_step(job, site, self.name)
+
     def says(self, job: Job) -> tuple[str, ...]:
         """What every site learns."""
+        assumes = f"  No site's own numbers show {assumed(self.topology, job.aggregators)}."
+        if job.privacy:
+            return (*says_noise(job, self.name, self.plan_noise(job)), assumes, *alike.says(job))
         bringing = sum(bool(part.data) for part in job.sites.values())
         alone = ("  ! With two sites each can tell the other's share of every sum from its own.",)
         return (
@@ -211,7 +227,7 @@ class CompareStep(Step[Compare]):
             f"  how many rows each category has; below {self.params.minimum:,} it is put together with others",
             f"  {job.hub} learns also which member has which columns and categories",
             f"  With fewer than {self.params.minimum:,} rows the job ends there.",
-            f"  No site's own numbers show {assumed(self.topology, job.aggregators)}.",
+            assumes,
             *(alone if bringing == 2 else ()),
             *alike.says(job),
             *(self._says_of_departures(job) if self.topology in SURVIVING else ()),
@@ -234,6 +250,8 @@ class CompareStep(Step[Compare]):
         Raises:
             InputError: naming the column.
         """
+        if work.job.privacy:
+            return counts_noisy.check_declared(work, work.job.privacy)
         if self.params.most_rows and work.table and work.table.rows > self.params.most_rows:
             raise InputError(
                 f"it has {work.table.rows:,} rows, and the job allows a site {self.params.most_rows:,}",
@@ -277,6 +295,8 @@ class CompareStep(Step[Compare]):
         return line
 
     async def _count(self, session: Session, work: Work, common: Schema) -> Agreed:
+        if work.job.privacy:
+            return await self._count_with_noise(session, work, common)
         rows = work.table.rows if work.table else 0
         minimum, label = self.params.minimum, work.job.label
         async with totals(session, work, self.name) as sums:
@@ -314,6 +334,15 @@ class CompareStep(Step[Compare]):
                 lost[column.name] = tuple(sorted(set(column.categories) - set(kept.categories)))
         return Agreed(tuple(columns), total, tuple(counts), minimum, lost)
 
+    async def _count_with_noise(self, session: Session, work: Work, common: Schema) -> Agreed:
+        """Count with noise; every declared category stays as it is, however many rows it has."""
+        (release,) = self.plan_noise(work.job)
+        async with noisy_totals(session, work, self.name, (release,)) as sums:
+            table = work.table.columns if work.table else None
+            total, counts = await counts_noisy.counts(sums, release, table, common.columns)
+        enough(total, self.params.minimum, "rows")
+        return Agreed(common.columns, total, counts, self.params.minimum)
+
     async def resume(self, work: Work) -> None:
         """Take what was agreed again."""
         self._take(work, work.store.read_json(AGREED, Agreed))
@@ -343,6 +372,8 @@ def _schema(work: Work) -> Schema | None:
     """This site's schema; None without data.  Only categories that occur among the rows are told."""
     if work.table is None:
         return None
+    if work.job.privacy:
+        return counts_noisy.declared_schema(work, work.job.privacy)
     columns = (
         ColumnSchema(column.name, column.kind, work.units.get(column.name, ""), column.categories)
         for column in work.table.columns

@@ -13,16 +13,23 @@ import numpy as np
 from atoll.core.errors import InputError
 from atoll.core.protocol import Protocol
 from atoll.core.session import Session
-from atoll.data.columns import Column
+from atoll.data.columns import Column, Columns
 from atoll.data.scan import nearest
 from atoll.data.schema import ColumnSchema
+from atoll.node.private import columns_of, loss_of_step, noisy_totals
+from atoll.node.private import says as says_noise
+from atoll.node.steps import counts_noisy
 from atoll.node.steps.base import Step, Work, present
 from atoll.node.steps.compare import Agreed
 from atoll.node.steps.totals import shared, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.learn.horizontal.describe import Description
+    from atoll.learn.horizontal.private.describe import DescribePlan
     from atoll.node.job import Job
+    from atoll.node.private import JobPrivacy
+    from atoll.privacy.accountant import Loss
+    from atoll.protocols.secure_sum.noisy import Release
 
 STATISTICS = "statistics.json"
 TABLE = "statistics.csv"
@@ -90,8 +97,29 @@ class DescribeStep(Step[Describe]):
         """The sum."""
         return (sum_protocol(self.topology),)
 
+    def plan_noise(self, job: Job) -> tuple[Release, ...]:
+        """The figures of numeric columns; categories are those of `compare`."""
+        planned = self._planned(job, job.privacy) if job.privacy else None
+        return planned.releases if planned else ()
+
+    def loss(self, job: Job, site: str) -> Loss | None:
+        """That of the figures, where they hold noise."""
+        return loss_of_step(job, site, self.name)
+
+    def _planned(self, job: Job, privacy: JobPrivacy) -> DescribePlan | None:
+        if self.params.extremes:
+            raise InputError(
+                "least and largest values are those of single people, which no noise hides",
+                step=self.name,
+                cure="Remove `extremes:`.",
+            )
+        asked = known_columns(self.params.columns, columns_of(job), self.name)
+        return counts_noisy.describe_plan(job, privacy, tuple(name for name in columns_of(job) if name in asked))
+
     def says(self, job: Job) -> tuple[str, ...]:
         """What every site learns."""
+        if job.privacy:
+            return says_noise(job, self.name, self.plan_noise(job))
         ends = ("  the least and the largest value of each numeric column: values of single people",)
         return (
             f"describe: every site learns, of {shared(job)} and each column in `columns:`",
@@ -116,8 +144,11 @@ class DescribeStep(Step[Describe]):
         asked = known_columns(self.params.columns, [column.name for column in agreed.columns], self.name)
         numeric = [work.state["coded"][column.name] for column in agreed.columns if column.kind == "numeric"]
         numeric = [column for column in numeric if column.name in asked]
-        async with totals(session, work, self.name) as sums:
-            found = await _numbers(sums, numeric, agreed, self.params.extremes)
+        if work.job.privacy:
+            found = await self._numbers_with_noise(session, work, numeric, work.job.privacy)
+        else:
+            async with totals(session, work, self.name) as sums:
+                found = await _numbers(sums, numeric, agreed, self.params.extremes)
         lines = tuple(
             found[column.name] if column.kind == "numeric" else _categories(column, counts, agreed)
             for column, counts in zip(agreed.columns, agreed.counts, strict=True)
@@ -127,6 +158,26 @@ class DescribeStep(Step[Describe]):
         work.store.write(TABLE, _csv(lines).encode())
         work.state["statistics"] = lines
         return f"{len(lines)} columns over {agreed.rows:,} rows"
+
+    async def _numbers_with_noise(
+        self, session: Session, work: Work, columns: list[Column], privacy: JobPrivacy
+    ) -> dict[str, Statistics]:
+        """Describe numeric columns with noise; those with too few values by their number alone."""
+        planned, agreed = self._planned(work.job, privacy), work.state["agreed"]
+        if planned is None:
+            return {}
+        here = Columns(tuple(columns), work.state["coded"].rows)
+        async with noisy_totals(session, work, self.name, planned.releases) as sums:
+            found = await counts_noisy.described(sums, planned, here, privacy)
+        units = {column.name: column.unit for column in agreed.columns}
+        lines = {}
+        for name, figures in found.items():
+            count = max(0, round(figures.pop("count") or 0.0))
+            shown = figures if count >= agreed.minimum else {}
+            lost = max(0, agreed.rows - count)
+            one = Statistics(name=name, kind="numeric", unit=units[name], count=count, missing=lost)
+            lines[name] = msgspec.structs.replace(one, **shown)
+        return lines
 
     async def resume(self, work: Work) -> None:
         """Take the figures again."""
@@ -188,7 +239,8 @@ def _categories(column: ColumnSchema, counts: tuple[int, ...], agreed: Agreed) -
     there, rows = sum(counts), agreed.rows
     many = [count if count >= agreed.minimum else None for count in counts]
     by_category = dict(zip(column.categories, many, strict=True))
-    return Statistics(name=column.name, kind="categorical", count=there, missing=rows - there, categories=by_category)
+    lost = max(0, rows - there)  # counts with noise need not fit each other
+    return Statistics(name=column.name, kind="categorical", count=there, missing=lost, categories=by_category)
 
 
 def _csv(lines: tuple[Statistics, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,9 @@ from atoll.data.schema import ColumnSchema
 from atoll.node.coding import matrix, terms_of
 from atoll.node.kept import MODEL, Kept
 from atoll.node.models import AnyModel, Fitted, Here, Label
+from atoll.node.private import columns_of, loss_of_step, noisy_totals, rho_of_step
+from atoll.node.private import says as says_noise
+from atoll.node.steps import fit_noisy
 from atoll.node.steps.base import Called, Step, Work, present
 from atoll.node.steps.compare import Agreed
 from atoll.node.steps.describe import known_columns
@@ -32,6 +35,9 @@ from atoll.node.store import RESUME
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
+    from atoll.node.private import JobPrivacy
+    from atoll.privacy.accountant import Loss
+    from atoll.protocols.secure_sum.noisy import Release
     from atoll.protocols.secure_sum.totals import Totals
 
 F64 = NDArray[np.float64]
@@ -86,6 +92,19 @@ class FitStep(Step[Fit]):
         """What the label must be."""
         return self.params.model.wants
 
+    def _noisy(self, job: Job, privacy: JobPrivacy) -> fit_noisy.NoisyFit:
+        self._require_label(job)
+        names = self._features(columns_of(job), job)
+        return fit_noisy.plan(self.params, names, self._label_of(job), privacy, rho_of_step(job, self.name))
+
+    def plan_noise(self, job: Job) -> tuple[Release, ...]:
+        """What the model opens, and what it is measured by."""
+        return self._noisy(job, job.privacy).releases if job.privacy else ()
+
+    def loss(self, job: Job, site: str) -> Loss | None:
+        """That of all totals, where they hold noise."""
+        return loss_of_step(job, site, self.name)
+
     def _label_of(self, job: Job) -> str:
         return self.params.label or job.label
 
@@ -107,10 +126,9 @@ class FitStep(Step[Fit]):
             InputError: the model needs a label and the job names none.
         """
         model = self.params.model
-        if self.wants != "none" and not self._label_of(job):
-            raise InputError(
-                f"{model.title} needs a label", step=self.name, cure="Name it under `label:` at every site with data."
-            )
+        self._require_label(job)
+        if job.privacy:
+            return says_noise(job, self.name, self.plan_noise(job))
         extra: list[str] = []
         if self.wants == "event":
             extra = [
@@ -124,6 +142,14 @@ class FitStep(Step[Fit]):
             *(f"  {line}" for line in (*model.tells, *extra)),
         )
 
+    def _require_label(self, job: Job) -> None:
+        if self.wants != "none" and not self._label_of(job):
+            raise InputError(
+                f"{self.params.model.title} needs a label",
+                step=self.name,
+                cure="Name it under `label:` at every site with data.",
+            )
+
     def check(self, work: Work) -> None:
         """Refuse columns that are not there, missing values where they must not be, and labels that do not fit.
 
@@ -132,7 +158,7 @@ class FitStep(Step[Fit]):
         """
         self.says(work.job)
         self.params.model.check()
-        if work.table is None:
+        if work.table is None or work.job.privacy:
             return
         label, table = self._label_of(work.job), work.table.columns
         if label:
@@ -187,6 +213,8 @@ class FitStep(Step[Fit]):
             InputError: there are too few rows, one class only, or the model cannot be fitted to these columns.
         """
         agreed: Agreed = present(work.state.get("agreed"), "schema")
+        if work.job.privacy:
+            return await self._run_with_noise(session, work, self._noisy(work.job, work.job.privacy))
         params, label = self.params, self._label_of(work.job)
         used = self._features([column.name for column in agreed.columns], work.job)
         columns = tuple(column for column in agreed.columns if column.name in used)
@@ -202,10 +230,18 @@ class FitStep(Step[Fit]):
                 await self._measure(sums, done, table, y, out, agreed.minimum)
         except InputError as error:
             raise self._in_words_of_the_job(error, label) from None
-        kept = self._kept(work, columns, done, classes)
+        return self._keep(work, self._kept(work, columns, done, classes))
+
+    async def _run_with_noise(self, session: Session, work: Work, planned: fit_noisy.NoisyFit) -> str:
+        """Fit with noise, and keep the model."""
+        async with noisy_totals(session, work, self.name, planned.releases) as sums:
+            done = await planned.fit(sums, work, self._kept_out(work))
+        return self._keep(work, self._kept(work, planned.columns, done, ()))
+
+    def _keep(self, work: Work, kept: Kept) -> str:
         work.store.write_json(self.file(MODEL), kept)
         self._take(work, kept)
-        return f"{params.model.title}, {len(kept.terms)} terms, {done.rows:,} rows{_best(done)}"
+        return f"{kept.model.title}, {len(kept.terms)} terms, {kept.rows:,} rows{_best(kept.figures)}"
 
     async def _here(
         self, sums: Totals, work: Work, columns: Sequence[ColumnSchema], y: F64, out: NDArray[np.bool_]
@@ -364,6 +400,6 @@ def _by_name(text: str, classes: Sequence[str]) -> str:
     return text
 
 
-def _best(done: Fitted) -> str:
-    best = next((name for name in done.figures if name.startswith(("AUC", "R²", "right"))), "")
-    return f", {best} {done.figures[best]:.3f}" if best else ""
+def _best(figures: Mapping[str, float]) -> str:
+    best = next((name for name in figures if name.startswith(("AUC", "R²", "right"))), "")
+    return f", {best} {figures[best]:.3f}" if best else ""

@@ -11,6 +11,7 @@ from atoll.learn.horizontal.networks.combine import Average, Quantised, TopBlock
 from atoll.learn.horizontal.networks.fit import Fitted, Plan, fit
 from atoll.learn.horizontal.networks.flower_trainer import FlowerTrainer
 from atoll.learn.horizontal.networks.kept import Keeper, Round
+from atoll.learn.horizontal.networks.private import DpSgd, PrivateTrainer, SiteNoise, fit_private
 from atoll.learn.horizontal.networks.robust import CentredClipping, GeometricMedian, NormBound, Seen
 from atoll.learn.horizontal.networks.rules import Median, MultiKrum, TrimmedMean
 from atoll.learn.horizontal.networks.seen_updates import AtAggregator, AtSite
@@ -27,6 +28,7 @@ __all__ = [
     "Averages",
     "Buffering",
     "CentredClipping",
+    "DpSgd",
     "ExactAverages",
     "FedAdam",
     "FedAvg",
@@ -44,12 +46,14 @@ __all__ = [
     "MultiKrum",
     "NormBound",
     "Plan",
+    "PrivateTrainer",
     "Quantised",
     "Rated",
     "Round",
     "Scaffold",
     "Seen",
     "Simulation",
+    "SiteNoise",
     "TopBlocks",
     "TorchTrainer",
     "Trained",
@@ -57,6 +61,7 @@ __all__ = [
     "Work",
     "batch_norms",
     "fit",
+    "fit_private",
     "hashed_words",
     "linear_contributions",
     "simulate",

@@ -62,6 +62,11 @@ class Combined:
 class Combine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
     """The plain average, rows for weights."""
 
+    @property
+    def hides_sites(self) -> bool:
+        """Whether the rule hides what single sites bring, so that nothing exact may be told beside it."""
+        return False
+
     async def __call__(self, turn: Turn, state: State) -> Combined:
         """Return the combined update, the same at every site; `state` may be changed."""
         return await averaged(turn, turn.update, "updates")

@@ -161,6 +161,13 @@ async def fit(
             step="networks",
             cure="Heed `work.pull` in the training function and say `pulls=True`, or choose another algorithm.",
         )
+    if combine.hides_sites and plan.evaluate:
+        raise InputError(
+            f"{type(combine).__name__} hides sites, and a look at held-out rows adds up exact figures of each",
+            site=totals.site,
+            step="networks",
+            cure="Say `evaluate=0` in the plan, and look at rows that need no protection.",
+        )
     site = _Site(trainer, totals, averages or ExactAverages(totals), plan, algorithm, combine, aggregator)
     progress = await site.begin(keeper, rng or Rng.system())
     while len(progress.rounds) < plan.rounds and not _enough(plan, progress.rounds):

@@ -116,6 +116,11 @@ class TorchTrainer:
         self._train = self._rows(train, "training")
         self._test = self._rows(test, "held-out") if test is not None else tuple(part[:0] for part in self._train)
 
+    @property
+    def rows(self) -> tuple[Any, Any]:
+        """Inputs and labels that are trained on."""
+        return self._train
+
     def layout(self) -> Layout:
         """Parameters are weights, floating-point buffers are statistics, but for those that stay local."""
         return self._layout

@@ -91,7 +91,7 @@ async def boost(totals: Totals, table: Columns, y: F64, params: BoostParams, *, 
     """
     totals, rows, mean, unit = await _start(totals, table, y, params, binary=params.objective == "logistic")
     columns = await fit_bins(totals, table, max_bin=params.max_bin, smallest=params.smallest)
-    binned, public = code_table(table, columns), _public(params.seed)
+    binned, public = code_table(table, columns), public_draws(params.seed)
     logistic = params.objective == "logistic"
     if logistic and mean in (0, 1):
         raise InputError("all rows of all sites have one label", step=STEP, column="label", cure="Look at the label.")
@@ -108,7 +108,7 @@ async def boost(totals: Totals, table: Columns, y: F64, params: BoostParams, *, 
         if params.subsample < 1:
             taken = rng.u32(y.size) < np.uint64(params.subsample * 2.0**32)
             g, h = np.where(taken, g, 0.0), np.where(taken, h, 0.0)
-        features = _draw(public, 1, len(columns), drawn)
+        features = draw_features(public, 1, len(columns), drawn)
         tree, at = await grow(totals, binned, g, h, splits, _for_all_nodes(features))
         margin = margin + np.array(tree.weight)[at]
         trees.append(tree)
@@ -130,13 +130,13 @@ async def forest(totals: Totals, table: Columns, y: F64, params: ForestParams, *
     """
     totals, rows, mean, unit = await _start(totals, table, y, params, binary=False)
     columns = await fit_bins(totals, table, max_bin=params.max_bin, smallest=params.smallest)
-    binned, public = code_table(table, columns), _public(params.seed)
+    binned, public = code_table(table, columns), public_draws(params.seed)
     share, label, trees = params.share(len(columns)), _on_grid(y / unit, 16 * rows), []
     for _ in range(params.n_estimators):
         weight = _poisson(rng, y.size) if params.bootstrap else np.ones(y.size)
         tree, _ = await grow(
             totals, binned, -weight * label, weight, params.splits,
-            lambda level: _draw(public, level.size, len(columns), share),
+            lambda level: draw_features(public, level.size, len(columns), share),
         )  # fmt: skip
         trees.append(tree)
     return ForestModel("forest", columns, tuple(trees), params.max_depth, mean, unit)
@@ -170,12 +170,12 @@ def _on_grid(values: F64, rows: int, bits: int = 30) -> F64:
     return np.rint(np.clip(values, -4.0, 4.0) * grid) / grid
 
 
-def _public(seed: int) -> Rng:
+def public_draws(seed: int) -> Rng:
     """What all sites draw alike."""
     return Rng(hashlib.sha256(f"atoll/trees/{seed}".encode()).digest())
 
 
-def _draw(public: Rng, nodes: int, features: int, count: int) -> Bool:
+def draw_features(public: Rng, nodes: int, features: int, count: int) -> Bool:
     """Draw `count` of the features for every node, (nodes, features)."""
     if count >= features:
         return np.ones((nodes, features), np.bool_)

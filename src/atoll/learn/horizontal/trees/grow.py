@@ -44,7 +44,7 @@ class Tree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass
-class _Nodes:
+class Nodes:
     """The nodes of a tree while it grows."""
 
     left: list[int] = field(default_factory=lambda: [-1])
@@ -62,6 +62,7 @@ class _Nodes:
             values += [empty, empty]
 
     def frozen(self) -> Tree:
+        """Return the tree as it is by now."""
         return Tree(*(tuple(values) for values in self.__dict__.values()))
 
 
@@ -83,7 +84,7 @@ async def grow(
     Returns:
         The tree, and (n,) the leaf of every row.
     """
-    nodes, at = _Nodes(), np.zeros(table.rows, np.int32)
+    nodes, at = Nodes(), np.zeros(table.rows, np.int32)
     level = np.zeros(1, np.int64)
     sums = await _add(totals, table, at, level, 1, g, h)
     whole = node_total(sums, table.layout)
