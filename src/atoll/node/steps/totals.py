@@ -17,6 +17,7 @@ from atoll.core.protocol import Protocol
 from atoll.core.session import Session
 from atoll.node import departures
 from atoll.node.steps.base import SURVIVING, Topology, Work
+from atoll.protocols.secure_sum.question import said
 from atoll.protocols.secure_sum.totals import SitesLeft
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _counted(all_told: Sequence[Told]) -> list[dict[str, Any]]:
     times: Counter[tuple[str, int]] = Counter()
     numbers: Counter[tuple[str, int]] = Counter()
     for told in all_told:
-        key = (told.what, len(told.sites))
+        key = (said(told.what), len(told.sites))
         times[key] += 1
         numbers[key] += told.n
     found = [Revealed(what, times[what, sites], numbers[what, sites], sites) for what, sites in times]

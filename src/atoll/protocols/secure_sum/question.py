@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,16 @@ class Question:
         """
         own = (self.what, str(self.bits), str(self.n), self.model.hex(), str(number))
         return context_hash(("atoll/secure-sum/v1", str(len(sites)), *sites, *own, *context))
+
+
+def bound_to(digest: str, what: str) -> str:
+    """Return a description that is bound to a SHA-256, in hexadecimal; it comes first, since long texts are cut off."""
+    return f"{digest}: {what}"
+
+
+def said(what: str) -> str:
+    """Return a description for people, without the hash that it is bound to."""
+    return re.sub("^[0-9a-f]{64}: ", "", what)
 
 
 def question_of(peer: str, what: str, bits: int, n: int, model: bytes, largest: int) -> Question:

@@ -16,6 +16,7 @@ from atoll.learn.horizontal.networks.algorithms import State
 from atoll.learn.horizontal.networks.averages import F32
 from atoll.learn.horizontal.networks.bound import bind
 from atoll.learn.horizontal.networks.kept import Progress, Round
+from atoll.protocols.secure_sum.question import said
 from bench import digits, inversion
 from bench.attack_pictures import NETWORK, honest, site, unbound
 from bench.lying_hub import lied_to
@@ -43,8 +44,8 @@ class Heard:
         self.asked.append(what)
         return vector + np.float32(self._lie()), weight
 
-    async def mean(self, values: np.ndarray, *, weight: float, clip: float, what: str) -> np.ndarray:
-        self.asked.append(what)
+    async def mean(self, values: np.ndarray, *, weight: float, clip: float, what: str, model: bytes) -> np.ndarray:
+        self.asked.append(what + model.hex())
         return values
 
 
@@ -81,7 +82,8 @@ def test_every_sum_is_bound_to_all_that_was_told_before() -> None:
     here = asked()
     assert here == asked(model=MODEL.copy(), own=MODEL[:9]), "sites that were told the same ask the same"
     assert len({what[:64] for what in here}) == 4, "no two sums of a round have one name"
-    assert all(what[64:] in (": updates", ": who takes part") for what in here)
+    assert [said(what) for what in here] == 2 * ["updates", "who takes part"], "people read it as it was"
+    assert said("updates: of all") == "updates: of all"
     for other in (
         {"model": moved(MODEL)}, {"seed": bytes(15) + b"1"}, {"run": bytes(31) + b"1"}, {"rounds": [ROUND]},
         {"state": State({"velocity": moved(np.zeros(3, np.float32))})}, {"state": State()},

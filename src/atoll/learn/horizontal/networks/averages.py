@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.errors import InputError, ProtocolError
+from atoll.protocols.secure_sum.question import said
 from atoll.protocols.secure_sum.sums import Sums
 from atoll.protocols.secure_sum.totals import Totals
 
@@ -21,7 +23,7 @@ LARGEST_SUM = 2.0**80
 def spoilt(what: str) -> ProtocolError:
     """Say that a total cannot be that of the sites' numbers."""
     return ProtocolError(
-        f"the total of {what.rpartition(': ')[2]} is none that sites can come to",
+        f"the total of {said(what)} is none that sites can come to",
         cure="Sites were told different totals before, or one added something else. Do not use the network.",
     )
 
@@ -97,6 +99,7 @@ class MaskedAverages:
         if not total > 0:
             raise ProtocolError(f"no site has anything to average ({what})")
         mine = vector.astype(np.float64) if weight > 0 else np.zeros(vector.size)
-        # Who was told another sum, and so took another share, must add noise: what is added up is in the masks' keys.
-        mean = await self.sums.mean(mine, weight=weight / total, clip=self.clip, what=f"of {total!r}: {what}")
+        # Who was told another sum of weights, and took another share, must add noise: this hash is in the masks' keys.
+        told = hashlib.sha256(np.float64(total).tobytes()).digest()
+        mean = await self.sums.mean(mine, weight=weight / total, clip=self.clip, what=what, model=told)
         return mean.astype(np.float32), total

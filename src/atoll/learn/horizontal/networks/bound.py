@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from atoll.core.offload import offload
 from atoll.learn.horizontal.networks.averages import F32, Averages
 from atoll.learn.horizontal.networks.kept import Progress
+from atoll.protocols.secure_sum.question import bound_to
 from atoll.protocols.secure_sum.totals import Totals
 
 AT_ONCE = 1 << 16
@@ -40,8 +41,8 @@ class Bond:
             self._hash.update(data)
 
     def label(self, what: str) -> str:
-        """Return what is added up, bound to all that was told; the hash comes first, since long texts are cut off."""
-        return f"{self._hash.hexdigest()}: {what}"
+        """Return what is added up, bound to all that was told."""
+        return bound_to(self._hash.hexdigest(), what)
 
 
 @dataclass(frozen=True)
