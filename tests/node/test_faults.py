@@ -98,7 +98,7 @@ BAD: dict[str, tuple[Callable[[Branches], None], str, tuple[str, ...]]] = {
             "'amount', unit: not said at north; DM at south; EUR at west",
             "'checking', kind: categorical at north; categorical at south; numeric at west",
             "'Own' and 'own': one value?",
-            "atoll data compare",
+            "say `recode: {housing: {Own: own}}` at site south",
         ),
     ),
     "label coded otherwise": (
