@@ -30,6 +30,7 @@ from atoll.learn.horizontal.networks import (
 from atoll.learn.horizontal.networks.averages import F32
 from atoll.learn.horizontal.networks.combine import Combine
 from atoll.learn.horizontal.networks.seen_updates import PROTOCOL, Update
+from atoll.privacy.accountant import rho_of
 from atoll.protocols.secure_sum.noisy import NoisyTotals
 from atoll.protocols.secure_sum.totals import Totals
 from atoll.testing import FaultyLink, Frame
@@ -56,7 +57,7 @@ class Noise:
     def over(self, totals: Totals, plan: Plan, size: int, honest: int) -> NoisyTotals:
         """Return totals with noise of a vector of `size` numbers, and of the sum of weights, which needs none."""
         clip = [self.clip * 1.001] * size + [0.0]  # updates are differences of float32, which round
-        return NoisyTotals(totals, clip, self.epsilon, self.delta, honest, rounds=plan.rounds)
+        return NoisyTotals(totals, clip, rho_of(self.epsilon, self.delta), honest, rounds=plan.rounds)
 
 
 @dataclass

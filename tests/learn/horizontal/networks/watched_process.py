@@ -13,6 +13,7 @@ from atoll.core.channel import Channel, Gate, Incoming, Link
 from atoll.crypto.random import Rng
 from atoll.learn.horizontal.networks import AtAggregator, AtSite, ExactAverages, Plan, Seen, TrimmedMean, fit
 from atoll.learn.horizontal.networks.seen_updates import PROTOCOL
+from atoll.privacy.accountant import rho_of
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import star, topology
 from atoll.protocols.secure_sum.noisy import NoisyTotals
@@ -85,7 +86,7 @@ async def trainings(site, channels, x, y):
     models = [await fit(trainer(), await sums("plain"), PLAN, combine=plain, aggregator=aggregator)]
     models.append(await fit(trainer(), await sums("secure"), PLAN))
     totals = await sums("noisy")
-    noisy = NoisyTotals(totals, [CLIP * 1.001] * NETWORK.size + [0.0], EPSILON, DELTA, honest=2)
+    noisy = NoisyTotals(totals, [CLIP * 1.001] * NETWORK.size + [0.0], rho_of(EPSILON, DELTA), honest=2)
     clipped = trainer(clip=CLIP, planned=1)
     added = totals if site.name == NAMES[0] else noisy  # a is curious, and adds no noise that it would have to take off
     models.append(await fit(clipped, totals, PLAN, averages=ExactAverages(added)))
