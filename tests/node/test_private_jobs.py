@@ -169,7 +169,8 @@ def test_a_text_label_counts_its_two_declared_values_and_no_others(tmp_path: Pat
 
 
 def test_the_parts_of_a_job_fill_its_budget_and_no_more() -> None:
-    for steps in ([], [DESCRIBE], [FIT], [DESCRIBE, FIT]):
+    named = [{**FIT, "name": "one"}, {**FIT, "name": "two", "model": {"kind": "linear"}}]
+    for steps in ([], [DESCRIBE], [FIT], [DESCRIBE, FIT], [DESCRIBE, *named]):
         job = Job.of(private(*steps, privacy={"parts": {"describe": 2.0, "compare": 0.5}}))
         losses = [step.loss(job, "south") for step in build(job)]
         assert 0.999 < spent([loss for loss in losses if loss], Limit(4.0, 1e-6)) <= 1
