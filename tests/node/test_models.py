@@ -49,6 +49,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "tree": {
         "model": {**FOREST, "n_estimators": 1, "bootstrap": False}, "columns": TREE_FEATURES, "label": "amount",
     },
+    "network": {"model": {"kind": "network", "hidden": (4,), "rounds": 2}},  # compared in test_network_jobs.py
     "forest": {"model": {**FOREST, "n_estimators": 40}, "columns": TREE_FEATURES, "label": "amount"},
 }  # fmt: skip
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from atoll.core.channel import Gate
 from atoll.crypto.random import Rng
+from atoll.learn.horizontal.networks import flower_client
 from atoll.learn.horizontal.networks.fit import Plan
-from atoll.learn.horizontal.networks.flower_client import PROTOCOL, superlink_app
 from atoll.learn.horizontal.networks.flower_node import serve_supernode
 from atoll.learn.horizontal.networks.trainer import Trainer
 from atoll.node.home import Home
@@ -49,11 +49,13 @@ def join_superlink(
     """
     found = Home.find(home)
     site = found.site().name
-    require_protocol(found.policy(), site, PROTOCOL.name)
+    require_protocol(found.policy(), site, flower_client.PROTOCOL.name)
     audit = AuditFile(found.folder / AUDIT)
     try:
-        gate = Gate(site, PROTOCOL.name, PROTOCOL.kinds, PROTOCOL.name, audit=audit)
-        app = superlink_app(trainer, plan, gate=gate, server=server, seed=Rng.system().bytes(16))
+        gate = Gate(
+            site, flower_client.PROTOCOL.name, flower_client.PROTOCOL.kinds, flower_client.PROTOCOL.name, audit=audit
+        )
+        app = flower_client.superlink_app(trainer, plan, gate=gate, server=server, seed=Rng.system().bytes(16))
         serve_supernode(app, supernode, over=over, tries=tries, on_message=on_message)
     finally:
         audit.close()
