@@ -123,6 +123,21 @@ def test_a_job_is_done_without_a_dispensable_site_that_fails():
     assert isinstance(agency, InputError)
 
 
+def test_all_are_told_where_the_hub_cannot_go_on_without_a_dispensable_site():
+    async def needs_all(session):
+        return await session.peers["agency"].recv(Word)
+
+    async def waits(session):
+        return await session.peers["bank"].recv(Word)
+
+    async def fails(session):
+        raise InputError("the disk is full")
+
+    bank, telco, _ = without_agency(needs_all, waits, fails)
+    assert [type(bank), type(telco)] == [ConnectionLost, PeerFailed]
+    assert bank.what == telco.what == "the disk is full"
+
+
 def test_a_dispensable_site_is_told_that_the_job_goes_on_without_it():
     async def leaves(session):
         await session.leave("agency", ConnectionLost("the job goes on without agency"))

@@ -215,7 +215,7 @@ def test_too_few_that_are_left_end_the_job_everywhere(branches: Branches, monkey
     failing(monkeypatch, {"west": ("values that are there", 1)})
     ended = branches.run_here(job_of("dropouts", SITES[:4], at_least=4))
     assert isinstance(ended["north"], ProtocolError)
-    assert "only 2 of 3 members are left" in ended["north"].what
+    assert "only 2 of 3 sites are left" in ended["north"].what
     for name in ("south", "east"):
         assert isinstance(ended[name], PeerFailed)
         assert ended[name].what == ended["north"].what

@@ -27,6 +27,7 @@ from atoll.node.log import JobLog
 from atoll.node.prepare import from_home, prepare, units_of
 from atoll.node.progress import Watch
 from atoll.node.steps import Step, Work, build
+from atoll.node.steps.base import SURVIVING
 from atoll.node.steps.totals import LEFT, finish, without
 from atoll.node.store import Store, room
 from atoll.protocols.pairwise_keys import Seal
@@ -269,6 +270,8 @@ async def run_steps(
         done: steps of an earlier try that are not run again.
         keep: told after each step how many are done.
     """
+    if work.job.topology in SURVIVING:  # now, for a site may fail before another one has come to its first sum
+        session.dispensable = frozenset(session.peers) - {work.job.hub}
     for number, step in enumerate(steps[done:], done + 1):
         watch.started(step.name, step.title, number, len(steps))
         start = time.perf_counter()

@@ -222,7 +222,7 @@ def test_above_64_members_a_tenth_may_drop_out_at_the_worst_moment() -> None:
 def test_too_many_drop_outs_end_it(step: str) -> None:
     ends, _ = play(totals(VALUES), dict.fromkeys("bcd", (step,)), timeout=0.5)
     error = error_of(ends, HUB, ProtocolError)
-    assert "3 of 6 members" in str(error)
+    assert "3 of 6 sites" in str(error)
     assert "b: " in str(error)
     assert "Left out" not in str(error.to_dict())  # type: ignore[attr-defined]
 

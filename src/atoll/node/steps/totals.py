@@ -129,8 +129,6 @@ async def totals(session: Session, work: Work, step: str) -> AsyncIterator[Total
     if sums is None:
         sums = work.state["sums"] = await _join(session, work)
         work.state["among"] = sums.sites
-        if work.job.topology in SURVIVING:
-            session.dispensable = frozenset(session.peers) - {work.job.hub}
     before = len(sums.told)
     own = sums if work.mine.data else Onlooker(sums)
     among = work.state["among"]

@@ -284,7 +284,17 @@ async def site(
         )
     others = {name: peers[name] for name in names if name != me and name in peers}
     whole = ("aggregators", *adding, str(least), *context)
-    return Site(me, others, names, adding, Attendance(others, least - 1, patience), least, whole, rng, names)
+    return Site(
+        me,
+        others,
+        names,
+        adding,
+        Attendance(others, least - 1, patience, least > len(others)),
+        least,
+        whole,
+        rng,
+        names,
+    )
 
 
 PROTOCOL = Protocol(

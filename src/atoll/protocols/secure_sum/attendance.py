@@ -24,8 +24,9 @@ class Attendance:
 
     Attributes:
         peers: Channels to the members by name.
-        least: Fewest members; where it is all of them, the first one that fails ends everything.
+        least: Fewest members.
         patience: Seconds that a member has for each step; not used where all are needed.
+        all_needed: Whether the first one that fails ends everything.
         reachable: The members that are still there, in alphabetical order.
         dropped: Which members were left out, and why.
     """
@@ -33,17 +34,13 @@ class Attendance:
     peers: Mapping[str, Channel]
     least: int
     patience: float
+    all_needed: bool = False
     reachable: tuple[str, ...] = ()
     dropped: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin with all."""
         self.reachable = tuple(sorted(self.peers))
-
-    @property
-    def all_needed(self) -> bool:
-        """Whether nobody may be missing."""
-        return self.least >= len(self.peers)
 
     async def collect(self, names: Sequence[str], ask: Callable[[str], Awaitable[T]], when: str) -> dict[str, T]:
         """Ask members at once; leave out those that fail or are late.
@@ -126,7 +123,7 @@ class Attendance:
         if len(names) < self.least:
             lines = "; ".join(f"{name}: {why}" for name, why in sorted(self.dropped.items()))
             raise ProtocolError(
-                f"only {len(names)} of {len(self.peers)} sites are left {when}; {self.least} are needed",
+                f"only {len(names)} of {len(self.peers)} sites are left {when}, not {self.least}",
                 detail=f"Left out: {lines}.",
-                cure="Ask the missing sites whether they still run, and start the job again.",
+                cure=f"Ask {', '.join(sorted(self.dropped))} whether they still run, and start the job again.",
             )

@@ -15,18 +15,17 @@ All are neighbours up to 64 members; above, the graph is drawn from a hash of al
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atoll.core.channel import Channel
-from atoll.core.errors import AtollError, ProtocolError
-from atoll.core.message import AtMost, Message
+from atoll.core.errors import ProtocolError
+from atoll.core.message import AtMost
 from atoll.core.offload import offload
 from atoll.core.protocol import Protocol
 from atoll.crypto import secret_shares, sum_tags
@@ -35,6 +34,7 @@ from atoll.crypto.word_ring import Masks, WordRing
 from atoll.protocols import pairwise_keys
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import round_keys, ties
+from atoll.protocols.secure_sum.attendance import Attendance
 from atoll.protocols.secure_sum.dropout_card import CARD
 from atoll.protocols.secure_sum.dropout_steps import (
     Agreement,
@@ -225,20 +225,21 @@ class Hub:
     Attributes:
         peers: Channels to the members by name.
         rules: What all sites agree on.
-        patience: Seconds that a member has for each step.
+        attendance: Which members are still there.
         alive: The members of the last sum.
-        reachable: The members that are still there.
-        dropped: Which members were left out, and why.
         number: How many sums there were.
     """
 
     peers: Mapping[str, Channel]
     rules: Rules
-    patience: float
+    attendance: Attendance
     alive: tuple[str, ...]
-    reachable: tuple[str, ...]
-    dropped: dict[str, str] = field(default_factory=dict)
     number: int = 0
+
+    @property
+    def dropped(self) -> Mapping[str, str]:
+        """Which members were left out, and why."""
+        return self.attendance.dropped
 
     @property
     def site(self) -> str:
@@ -281,12 +282,12 @@ class Hub:
         record: Callable[[Question, tuple[str, ...]], None] = lambda question, sites: None,
     ) -> Words | None:
         self.number += 1
-        offers = await self._collect(self.reachable, self._keys, "before keys")
+        offers = await self._collect(self.attendance.reachable, self._keys, "before keys")
         if not any(offer.box for offer in offers.values()):
             return None
         lines = [(name, offer.box, offer.mask, offer.signature) for name, offer in sorted(offers.items())]
         roster = Roster.of(lines, self.rules.bound(self.number))
-        await self._tell(roster.names, lambda name: Members(lines))  # (1)
+        await self.attendance.tell(roster.names, lambda name: Members(lines))  # (1)
         taking_part = await self._pass_shares(roster)  # (2)
         summed = Summed(self.rules, self.number, own, x)
         vectors = await self._collect(taking_part, lambda name: self._vector(name, summed), "before its vector")  # (3)
@@ -294,7 +295,7 @@ class Hub:
             raise summed.trouble or ProtocolError("no vector arrived")
         survivors, before = tuple(sorted(vectors)), self.alive
         self.alive = survivors
-        await self._tell(survivors, lambda name: Survivors(list(survivors)))  # (4)
+        await self.attendance.tell(survivors, lambda name: Survivors(list(survivors)))  # (4)
         if self.rules.steady and survivors != before:
             raise SitesLeft
         shares = await self._agree_and_reveal(roster, taking_part, survivors)  # (4) (5)
@@ -303,6 +304,9 @@ class Hub:
         await self._tell_total(summed)  # (6)
         record(summed.question, self.sites)
         return summed.total
+
+    async def _collect(self, names: Sequence[str], ask: Callable[[str], Awaitable[T]], when: str) -> dict[str, T]:
+        return await self.attendance.collect(names, ask, f"{when} (sum {self.number})")
 
     async def _keys(self, name: str) -> Keys:
         keys = await self.peers[name].recv(Keys)
@@ -322,7 +326,7 @@ class Hub:
             boxes = [sent[other].boxes[near[other].index(name)] for other in senders]
             return Passed(senders, np.stack(boxes) if boxes else np.empty((0, BOX), np.uint8))
 
-        await self._tell(tuple(sorted(sent)), passed)
+        await self.attendance.tell(tuple(sorted(sent)), passed)
         return tuple(sorted(sent))
 
     async def _vector(self, name: str, summed: Summed) -> None:
@@ -346,7 +350,7 @@ class Hub:
             near = [other for other in self.rules.near(name, roster) if other in agreeing]
             return Agreements([(other, agreeing[other].signature) for other in near])
 
-        await self._tell(tuple(agreeing), agreements)
+        await self.attendance.tell(tuple(agreeing), agreements)
         holds = {name: len(set(self.rules.holders(name, roster)) & set(taking_part)) for name in agreeing}
         told = await self._collect(
             tuple(agreeing),
@@ -356,61 +360,11 @@ class Hub:
         return {name: reveal.shares for name, reveal in told.items()}
 
     async def _tell_total(self, summed: Summed) -> None:
-        question = summed.question
+        question, members = summed.question, self.attendance.reachable
         for number, piece in enumerate(question.pieces if question else (), 1):
             last = question is not None and number == len(question.pieces)
             message = Total(summed.total[piece], summed.tags if last else summed.tags[:0])
-            await self._tell(self.reachable, dict.fromkeys(self.reachable, message).__getitem__)
-
-    async def _collect(self, names: Sequence[str], ask: Callable[[str], Awaitable[T]], when: str) -> dict[str, T]:
-        """Ask members at once; leave out those that fail or are late, and go on with enough of them."""
-        tasks = {name: asyncio.ensure_future(ask(name)) for name in names if name in self.reachable}
-        try:
-            if tasks:
-                await asyncio.wait(tasks.values(), timeout=self.patience)
-        finally:
-            for task in tasks.values():
-                task.cancel()
-        found = {}
-        for name, task in tasks.items():
-            error = None if not task.done() else task.exception() if not task.cancelled() else None
-            if error and not isinstance(error, AtollError):
-                raise error
-            if not task.done() or task.cancelled():
-                self._drop(name, f"no answer within {self.patience:g} s, {when}")
-            elif isinstance(error, AtollError):
-                self._drop(name, f"{error.what}, {when}")
-            else:
-                found[name] = task.result()
-        self._enough(found, when)
-        return found
-
-    async def _tell(self, names: Sequence[str], message: Callable[[str], Message]) -> None:
-        """Tell members at once; leave out those that cannot be told."""
-
-        async def tell(name: str) -> None:
-            try:
-                async with asyncio.timeout(self.patience):
-                    await self.peers[name].send(message(name))
-            except TimeoutError:
-                self._drop(name, f"nothing could be sent to it within {self.patience:g} s")
-            except AtollError as error:
-                self._drop(name, error.what)
-
-        await asyncio.gather(*(tell(name) for name in names if name in self.reachable))
-
-    def _drop(self, name: str, why: str) -> None:
-        self.dropped.setdefault(name, f"{why} (sum {self.number})")
-        self.reachable = tuple(other for other in self.reachable if other != name)
-
-    def _enough(self, found: Mapping[str, object], when: str) -> None:
-        if len(found) < self.rules.least:
-            lines = "; ".join(f"{name}: {why}" for name, why in sorted(self.dropped.items()))
-            raise ProtocolError(
-                f"only {len(found)} of {len(self.rules.members)} members are left {when}, not {self.rules.least}",
-                detail=f"Left out: {lines}.",
-                cure=f"Ask {', '.join(sorted(self.dropped))} whether they still run, and start the job again.",
-            )
+            await self.attendance.tell(members, dict.fromkeys(members, message).__getitem__)
 
 
 def _twice_covered(ring: WordRing, x: Words, pairs: Masks, own: Masks) -> Words:
@@ -452,7 +406,7 @@ async def hub(
     rules = _rules(names, me, adds, checked, malicious, least, context, steady)
     if checked:
         await ties.relay(peers)
-    return Hub(peers, rules, patience, names, names)
+    return Hub(peers, rules, Attendance(peers, rules.least, patience), names)
 
 
 async def member(

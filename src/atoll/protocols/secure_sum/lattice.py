@@ -439,7 +439,7 @@ async def hub(
     me, names = next(iter(peers.values())).gate.site, tuple(sorted(peers))
     rules = _rules(names, me, adds, least, context)
     await ties.relay(peers)
-    return Hub(Attendance(peers, rules.least, patience), rules, names)
+    return Hub(Attendance(peers, rules.least, patience, all_needed=rules.least >= len(peers)), rules, names)
 
 
 async def member(

@@ -13,7 +13,7 @@ import pytest
 
 from atoll.core.errors import AtollError, ConnectionLost, ContractError, InputError, ProtocolError
 from atoll.learn.horizontal.networks import Buffering, Functions, Plan, Work, agreed, buffered, simulate_buffered
-from atoll.learn.horizontal.networks.buffered import PROTOCOL, Joined, Next, Outcome, Ready
+from atoll.learn.horizontal.networks.buffered import PROTOCOL, Joined, Next, Outcome, Ready, Vouched
 from atoll.learn.horizontal.networks.buffers import Desk, Mixed
 from atoll.protocols.secure_sum import ties
 from atoll.testing import check_card, seeded_rng
@@ -269,6 +269,11 @@ ORDER = {"version": 0, "last": False, "sites": ("a", "b", "c"), "versions": (0, 
         ({"sites": (), "versions": ()}, "refused an update that is not too old"),
         ({"values": [np.nan, 0, 0, 0]}, "something else than a newer network"),
         ({"values": [0.0, 0, 0]}, "shape"),
+        ({"values": [0.0, 0, 0, -0.0]}, "version 0 that no site has made"),
+        ({"proof": np.zeros(32, np.uint8)}, "version 0 that no site has made"),
+        ({"proof": np.zeros(31, np.uint8)}, "shape"),
+        ({"version": 1, "sites": (), "versions": ()}, "version 1 that no site has made"),
+        ({"last": True, "sites": (), "versions": (), "values": [1.0, 0, 0, 0]}, "version 0 that no site has made"),
     ],
 )
 def test_a_site_takes_part_in_no_buffer_that_would_show_its_update(changes: dict[str, Any], wrong: str) -> None:
@@ -278,12 +283,12 @@ def test_a_site_takes_part_in_no_buffer_that_would_show_its_update(changes: dict
         await ties.relay(net.peers)
         for name, peer in net.peers.items():
             await peer.recv(Joined, values=(4 if name == "a" else 0,))
+        proof = (await net.peers["a"].recv(Vouched, proof=(32,))).proof
         for peer in net.peers.values():
-            await peer.send(Next(0, False, (), (), np.zeros(4, np.uint32)))
+            await peer.send(Next(0, False, (), (), proof, np.zeros(4, np.uint32)))
         await net.peers["a"].recv(Ready)
         values = np.array(changes.get("values", [0.0] * 4), np.float32)
-        told = {**ORDER, **{key: value for key, value in changes.items() if key != "values"}}
-        await net.peers["a"].send(Next(**told, values=values.view(np.uint32)))
+        await net.peers["a"].send(Next(**{**ORDER, "proof": proof, **changes, "values": values.view(np.uint32)}))
         await net.peers["a"].recv(Ready)
 
     ends, net = play(others={HUB: hostile})
@@ -303,3 +308,18 @@ def test_a_site_that_says_another_version_is_refused() -> None:
 
     ends, _ = play(others={"b": liar})
     assert "b has trained from version 5, and was given 0" in str(error_of(ends, HUB, ProtocolError))
+
+
+def test_sites_of_a_buffer_that_come_to_different_networks_stop_it() -> None:
+    async def astray(net: Star, name: str) -> Outcome:
+        send = net.hubs[name].send
+
+        async def wrong(message: Any) -> None:
+            await send(Vouched(message.proof[::-1]) if isinstance(message, Vouched) else message)
+
+        net.hubs[name].send = wrong  # type: ignore[method-assign]
+        return await joining(net, name, lines()[name].trainer, rules=all_four)
+
+    all_four = Buffering(size=4)
+    ends, _ = play(rules=all_four, others={"b": astray})
+    assert "a, b, c, d came to different networks in buffer 1" in str(error_of(ends, HUB, ProtocolError))

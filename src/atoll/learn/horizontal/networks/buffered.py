@@ -2,7 +2,7 @@
 
 Site i                                                     Aggregator
 (1) `sum-star`: keys with every other site                 passes the keys on
-(2) Joined: what it is about to run; the first site its network
+(2) Joined: what it is about to run; the first site its network, and Vouched
                                                            (3) Next: the network, to train from
 for each local training:
 (4) Ready: from which version it has trained
@@ -10,6 +10,10 @@ for each local training:
                                                            (5) Next: the newest network, and the K sites of a buffer
 (6) `sum-star` over these K sites: their updates, damped by age, and figures
 (7) both move the newest network by the average; the site trains on from there
+(8) Vouched: the proof of the new version                  passes it on with the network
+
+A site takes no network without a proof by sites, see `vouched`.  Keys of a buffer are bound to all that (5) tells, and
+its later sums to its earlier ones.
 """
 
 from __future__ import annotations
@@ -25,15 +29,18 @@ import numpy as np
 from atoll.core import protocol
 from atoll.core.channel import Channel
 from atoll.core.errors import ConnectionLost, ContractError, InputError, ProtocolError
-from atoll.core.message import U32, AtMost, Message
+from atoll.core.group import Group
+from atoll.core.message import U8, U32, AtMost, Message
 from atoll.crypto.random import Rng
 from atoll.learn.horizontal.networks import agreed
 from atoll.learn.horizontal.networks.averages import F32, Averages, ExactAverages, MaskedAverages
+from atoll.learn.horizontal.networks.bound import Bond, BoundAverages, BoundTotals
 from atoll.learn.horizontal.networks.buffered_card import CARD
 from atoll.learn.horizontal.networks.buffers import Buffering, Desk, Mixed
 from atoll.learn.horizontal.networks.fit import Plan
 from atoll.learn.horizontal.networks.local import Local
 from atoll.learn.horizontal.networks.trainer import Trained, Trainer, Work
+from atoll.learn.horizontal.networks.vouched import BYTES, Proof, Voucher
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import star, ties
 from atoll.protocols.secure_sum.sums import Sums
@@ -54,13 +61,20 @@ class Joined(Message, frozen=True):
     values: U32
 
 
+class Vouched(Message, frozen=True):
+    """(2, 8) site → aggregator: proof, for other sites, of the version that it has just made."""
+
+    proof: U8
+
+
 class Next(Message, frozen=True):
-    """(3, 5) aggregator → site: the newest network, float32 bits; for a buffer its sites and what each trained from."""
+    """(3, 5) aggregator → site: the newest network, float32 bits, with its proof; a buffer's sites and versions."""
 
     version: int
     last: bool
     sites: tuple[str, ...]
     versions: tuple[int, ...]
+    proof: U8
     values: U32
 
 
@@ -87,6 +101,7 @@ class _Site:
     plan: Plan
     rules: Buffering
     tied: Ties
+    voucher: Voucher
     context: Sequence[str]
     rng: Rng
     metrics: tuple[str, ...]
@@ -98,16 +113,33 @@ class _Site:
         """Train once from a version; return the newest network, its version, and whether training is over."""
         mine, self.own = await trained(self.local, model, self.own, version, self.plan, self.rules, self.seed)
         await self.hub.send(Ready(version))  # (4)
-        order = await self.hub.recv(Next, values=(model.size,))  # (3, 5)
-        newest = _network(self.hub, order, version, self.plan.rounds)
+        newest, order = await self.told(model.size, version, self.plan.rounds)  # (3, 5)
         if not order.sites:
-            if order.version == version and not order.last:
-                raise ProtocolError(f"{self.hub.peer} refused an update that is not too old")
             return newest, order.version, order.last
-        self._check(order, version)
-        mixed, mean = await mix(self._sums(order), order, self.metrics, self.plan, self.rules, mine)  # (6)
+        mixed, mean = await mix(await self._sums(order), order, self.metrics, self.plan, self.rules, mine)  # (6)
         self.buffers.append(mixed)
-        return self.rules.moved(newest, mean), mixed.number, mixed.number == self.plan.rounds  # (7)
+        moved = self.rules.moved(newest, mean)  # (7)
+        await self.hub.send(Vouched(await self.voucher.proof(mixed.number, moved)))  # (8)
+        return moved, mixed.number, mixed.number == self.plan.rounds
+
+    async def told(self, size: int, version: int, most: int) -> tuple[F32, Next]:
+        """Return the network of `size` numbers that is handed out, and the rest of the order.
+
+        Args:
+            size: of the network.
+            version: the one from which this site has trained; -1 before it has one.
+            most: the newest version that there may be.
+        """
+        order = await self.hub.recv(Next, proof=(BYTES,), values=(size,))
+        values: F32 = order.values.view(np.float32).copy()
+        if not np.isfinite(values).all() or not max(version, 0) <= order.version <= most:
+            raise ProtocolError(f"{self.hub.peer} sent something else than a newer network")
+        if order.sites:
+            self._check(order, version)
+        elif order.version == version and not order.last:
+            raise ProtocolError(f"{self.hub.peer} refused an update that is not too old")
+        await self.voucher.check(order.version, values, order.proof, self.hub.peer)
+        return values, order
 
     def _check(self, order: Next, version: int) -> None:
         """Refuse a buffer in which this site's update would not be hidden, or would count for something else."""
@@ -121,11 +153,11 @@ class _Site:
         if order.versions[names.index(self.local.site)] != version:
             raise ProtocolError(f"{self.hub.peer} is wrong about the network from which this site has trained")
 
-    def _sums(self, order: Next) -> Sums:
+    async def _sums(self, order: Next) -> Sums:
         """The sum over the sites of one buffer, under keys that are good for nothing else."""
         keys = {name: self.tied.keys[name] for name in order.sites if name != self.local.site}
         tied = Ties(self.local.site, order.sites, keys, self.tied.common)
-        whole = _whole(self.context, self.hub.peer, order)
+        whole = await _whole(self.context, self.hub.peer, order)
         return Sums(star.Member(self.hub.sub("sums"), tied, order.sites, True, whole, self.rng), self.rng)
 
 
@@ -176,9 +208,11 @@ async def mix(
     averages: Averages = ExactAverages(sums)
     if rules.clip is not None and isinstance(sums, Sums):  # a simulation hides nothing
         averages = MaskedAverages(sums, rules.clip)
-    mean, whole = await averages.average(change, weight, what=f"updates of buffer {number}")
-    loss, rows, held, *told = (await sums.total(figures, what=f"figures of buffer {number}")).tolist()
-    found = {name: value / held for name, value in zip(metrics, told, strict=True)} if held else {}
+    bond = Bond()
+    mean, whole = await BoundAverages(averages, bond).average(change, weight, what=f"updates of buffer {number}")
+    told = await BoundTotals(sums, bond).total(figures, what=f"figures of buffer {number}")
+    loss, rows, held, *looks = told.tolist()
+    found = {name: value / held for name, value in zip(metrics, looks, strict=True)} if held else {}
     return Mixed(number, order.sites, ages, whole, loss / rows if rows else 0.0, found), mean
 
 
@@ -220,11 +254,13 @@ async def site(
     start, own = local.shared(vector), vector[local.own]
     metrics = await metrics_of(local, start, own, plan)
     mine = start if tied.me == names[0] else start[:0]
+    voucher = Voucher.of(tied.common, ("buffered", hub.peer, *context))
     await hub.send(Joined(_document(plan, rules, names), metrics, mine.view(np.uint32)))  # (2)
-    first = await hub.recv(Next, values=(start.size,))  # (3)
+    if tied.me == names[0]:
+        await hub.send(Vouched(await voucher.proof(0, mine)))
     seed = hashlib.sha256(str(plan.seed).encode()).digest()[:16] if plan.seed is not None else rng.bytes(16)
-    side = _Site(hub, local, plan, rules, tied, context, rng, metrics, seed, own)
-    model, version, last = _network(hub, first, 0, 0), 0, False
+    side = _Site(hub, local, plan, rules, tied, voucher, context, rng, metrics, seed, own)
+    (model, _), version, last = await side.told(start.size, -1, 0), 0, False  # (3)
     while not last:
         model, version, last = await side.turn(model, version)
     local.install(model, side.own)
@@ -262,32 +298,33 @@ async def aggregator(
     """
     _enough(peers, rules)
     await ties.relay(peers)  # (1)
-    metrics, model = await _joined(peers, plan, rules)  # (2)
+    metrics, model, proof = await _joined(peers, plan, rules)  # (2)
     desk, buffers = Desk(rules, dict.fromkeys(peers, 0)), []
-    await asyncio.gather(*(peer.send(order_of(desk, model)) for peer in peers.values()))  # (3)
+    await asyncio.gather(*(peer.send(order_of(desk, model, proof)) for peer in peers.values()))  # (3)
     tasks = {name: asyncio.ensure_future(_ready(peers[name], 0)) for name in peers}
     try:
         while desk.version < plan.rounds:
             _collect(tasks, desk)
             for name in desk.refused():
-                await peers[name].send(order_of(desk, model))  # (3)
+                await peers[name].send(order_of(desk, model, proof))  # (3)
                 tasks[name] = asyncio.ensure_future(_ready(peers[name], desk.version))
             if not (sites := desk.full()):
                 await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
                 continue
-            order = order_of(desk, model, sites)
+            order = order_of(desk, model, proof, sites)
             await asyncio.gather(*(peers[name].send(order) for name in sites))  # (5)
             within = {name: peers[name].sub("sums") for name in sites}
             me = within[sites[0]].gate.site
-            carrier = star.Hub(within, me, sites, True, _whole(context, me, order))
+            carrier = star.Hub(within, me, sites, True, await _whole(context, me, order))
             mixed, mean = await mix(Sums(carrier, rng), order, metrics, plan, rules)  # (6)
             model = rules.moved(model, mean)  # (7)
             desk.mixed(sites)
+            proof = await _vouched({name: peers[name] for name in sites}, desk.version)  # (8)
             buffers.append(mixed)
             on_buffer(mixed, model)
             if desk.version < plan.rounds:
                 tasks |= {name: asyncio.ensure_future(_ready(peers[name], desk.version)) for name in sites}
-        await _end(peers, tasks, desk, model)
+        await _end(peers, tasks, desk, order_of(desk, model, proof, last=True))
     finally:
         for task in tasks.values():
             task.cancel()
@@ -295,8 +332,8 @@ async def aggregator(
     return Outcome(model, tuple(buffers))
 
 
-async def _joined(peers: Mapping[str, Channel], plan: Plan, rules: Buffering) -> tuple[tuple[str, ...], F32]:
-    """Make sure that all sites run the same; return the names of metrics and the first site's network."""
+async def _joined(peers: Mapping[str, Channel], plan: Plan, rules: Buffering) -> tuple[tuple[str, ...], F32, Proof]:
+    """Make sure that all sites run the same; return the names of metrics and the first site's network, vouched for."""
     names = tuple(sorted(peers))
     joined = [await peers[name].recv(Joined, values=(AtMost(MOST if name == names[0] else 0),)) for name in names]
     for name, one in zip(names, joined, strict=True):
@@ -309,7 +346,15 @@ async def _joined(peers: Mapping[str, Channel], plan: Plan, rules: Buffering) ->
     values = joined[0].values.view(np.float32).copy()
     if len(joined[0].metrics) > MOST_METRICS or not np.isfinite(values).all():
         raise ProtocolError(f"{names[0]} sent something else than a network and names of metrics")
-    return joined[0].metrics, values
+    return joined[0].metrics, values, await _vouched({names[0]: peers[names[0]]}, 0)
+
+
+async def _vouched(peers: Mapping[str, Channel], version: int) -> Proof:
+    """Return the proof by which sites vouch for a version."""
+    proofs = [one.proof for one in (await Group(peers).gather(Vouched, proof=(BYTES,))).values()]
+    if any(not np.array_equal(one, proofs[0]) for one in proofs):
+        raise ProtocolError(f"{', '.join(sorted(peers))} came to different networks in buffer {version}")
+    return proofs[0]
 
 
 def _enough(members: Iterable[str], rules: Buffering) -> tuple[str, ...]:
@@ -322,14 +367,6 @@ def _enough(members: Iterable[str], rules: Buffering) -> tuple[str, ...]:
             cure="Add sites, or lower `size`.",
         )
     return names
-
-
-def _network(hub: Channel, order: Next, least: int, most: int) -> F32:
-    """Return the network that an order holds, if its version is one that may be."""
-    values: F32 = order.values.view(np.float32).copy()
-    if not np.isfinite(values).all() or not least <= order.version <= most:
-        raise ProtocolError(f"{hub.peer} sent something else than a newer network")
-    return values
 
 
 async def _ready(peer: Channel, version: int) -> bool:
@@ -352,9 +389,8 @@ def _collect(tasks: dict[str, asyncio.Task[bool]], desk: Desk) -> None:
             raise ConnectionLost(f"{name} is gone, and fewer sites are left than a buffer needs")
 
 
-async def _end(peers: Mapping[str, Channel], tasks: Mapping[str, asyncio.Task[bool]], desk: Desk, model: F32) -> None:
+async def _end(peers: Mapping[str, Channel], tasks: Mapping[str, asyncio.Task[bool]], desk: Desk, last: Next) -> None:
     """Tell all sites that were not in the last buffer that it was the last, when they have trained."""
-    last = order_of(desk, model, last=True)
 
     async def tell(name: str) -> None:
         if name in desk.waiting or await tasks[name]:
@@ -363,9 +399,9 @@ async def _end(peers: Mapping[str, Channel], tasks: Mapping[str, asyncio.Task[bo
     await asyncio.gather(*(tell(name) for name in (*desk.waiting, *tasks)))
 
 
-def order_of(desk: Desk, model: F32, sites: tuple[str, ...] = (), *, last: bool = False) -> Next:
-    """Return what a site is told: the newest network, and the buffer that it is in, if any."""
-    return Next(desk.version, last, sites, tuple(desk.given[name] for name in sites), model.view(np.uint32))
+def order_of(desk: Desk, model: F32, proof: Proof, sites: tuple[str, ...] = (), *, last: bool = False) -> Next:
+    """Return what a site is told: the newest network with its proof, and the buffer that it is in, if any."""
+    return Next(desk.version, last, sites, tuple(desk.given[name] for name in sites), proof, model.view(np.uint32))
 
 
 async def metrics_of(local: Local, model: F32, own: F32, plan: Plan) -> tuple[str, ...]:
@@ -379,9 +415,13 @@ def _document(plan: Plan, rules: Buffering, members: Sequence[str]) -> bytes:
     return hashlib.sha256(msgspec.json.encode([plan, rules, members])).digest()
 
 
-def _whole(context: Sequence[str], hub: str, order: Next) -> tuple[str, ...]:
-    """What is bound into the keys of a buffer, beside its sites: which one it is, and what each update is."""
-    return ("buffered", hub, str(order.version), *map(str, order.versions), *context)
+async def _whole(context: Sequence[str], hub: str, order: Next) -> tuple[str, ...]:
+    """What is bound into the keys of a buffer: which one it is, what each update is, and the newest network."""
+    bond = Bond()
+    head = msgspec.json.encode([order.version, order.last, order.sites, order.versions])
+    for part in (np.frombuffer(head, np.uint8), order.proof, order.values):
+        await bond.told(part)
+    return ("buffered", hub, bond.label("order"), *context)
 
 
 PROTOCOL = protocol.Protocol(
@@ -390,6 +430,6 @@ PROTOCOL = protocol.Protocol(
     title="Networks trained at each site's own speed, mixed in buffers of the sites that are ready",
     card=CARD,
     roles={"site": site, "aggregator": aggregator},
-    messages=(Joined, Next, Ready),
+    messages=(Joined, Vouched, Next, Ready),
     uses=(star.PROTOCOL,),
 )

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from atoll.core.errors import InputError
 from atoll.learn.horizontal.networks.averages import F32
 from atoll.learn.horizontal.networks.buffered import Brought, Outcome, metrics_of, mix, order_of, trained
@@ -17,6 +19,9 @@ from atoll.learn.horizontal.networks.fit import Plan
 from atoll.learn.horizontal.networks.local import Local
 from atoll.learn.horizontal.networks.simulate import SimulatedTotals, Simulation
 from atoll.learn.horizontal.networks.trainer import Trainer
+
+NOBODY = np.empty(0, np.uint8)
+"""Vouches for networks here: one process makes and hands out all of them."""
 
 
 def simulate_buffered(
@@ -88,7 +93,7 @@ async def _simulated(
         desk.waiting.append(name)
         again = desk.refused()
         while desk.version < plan.rounds and (full := desk.full()):
-            order, meeting = order_of(desk, model, full), Simulation(full)
+            order, meeting = order_of(desk, model, NOBODY, full), Simulation(full)
             told = await asyncio.gather(
                 *(mix(SimulatedTotals(meeting, one), order, metrics, plan, rules, brought[one]) for one in full)
             )
