@@ -237,6 +237,19 @@ def test_totals_that_would_show_the_few_rows_of_a_site_are_not_opened(
         assert since.count("Total") == (1 if name != "north" else 2)  # the number of rows, and nothing else
 
 
+def test_steps_without_a_model_look_at_the_rows_of_a_site_that_left_too(
+    branches: Branches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    west = parts()["west"]
+    branches.put("west", {**west, "months": [*west["months"][:8], *[None] * 52]})
+    job = job_of("dropouts", SITES[:4])
+    job["steps"][1:] = [{"step": "correlate", "columns": ["amount", "months"], "missing": "drop"}]
+    failing(monkeypatch, {"west": ("correlation: products", 1)})
+    ended = branches.run_here(job)
+    for name in ("north", "south", "east"):
+        assert "a site left that had 8 rows without missing values" in str(ended[name]), ended
+
+
 def test_a_job_that_went_on_and_was_then_cut_off_begins_anew_at_all_sites(
     branches: Branches, monkeypatch: pytest.MonkeyPatch
 ) -> None:

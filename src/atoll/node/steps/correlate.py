@@ -17,7 +17,7 @@ from atoll.node.models.base import known as finite
 from atoll.node.steps.base import Called, Step, Work, present
 from atoll.node.steps.compare import Agreed
 from atoll.node.steps.describe import known_columns
-from atoll.node.steps.totals import enough, shared, sum_protocol, totals
+from atoll.node.steps.totals import enough, shared, still_enough, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.node.job import Job
@@ -164,6 +164,7 @@ class CorrelateStep(Step[Correlate]):
             here = float(np.count_nonzero(~np.isnan(X).any(axis=1)))
             rows = int((await sums.total(np.array([here]), what="rows without missing values"))[0])
             enough(rows, agreed.minimum, "rows without missing values")
+            still_enough(work, self, rows, agreed.minimum, "rows without missing values")
             done = await correlation.fit(sums, Rows(names, X), params)
         values, p_values = (
             tuple(tuple(map(finite, row)) for row in table.tolist()) for table in (done.values, done.p_values)

@@ -19,7 +19,7 @@ from atoll.node.steps.base import Called, Step, Work, present
 from atoll.node.steps.compare import Agreed
 from atoll.node.steps.describe import known_columns
 from atoll.node.steps.groups import check_groups, groups_of
-from atoll.node.steps.totals import enough, shared, sum_protocol, totals
+from atoll.node.steps.totals import enough, shared, still_enough, sum_protocol, totals
 
 if TYPE_CHECKING:
     from atoll.learn.horizontal.survival import Curve as Estimate
@@ -178,6 +178,7 @@ class SurvivalStep(Step[Survival]):
             whole = ~(np.isnan(time.values) | np.isnan(event.values))
             rows = int((await sums.total(np.array([float(whole.sum())]), what="rows with time and event"))[0])
             enough(rows, agreed.minimum, "rows with time and event", time.name)
+            still_enough(work, self, rows, agreed.minimum, "rows with time and event", time.name)
             if params.group:
                 group, groups = groups_of(coded, params.group, agreed)
                 if groups is None:
