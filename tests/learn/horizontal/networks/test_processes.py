@@ -18,13 +18,13 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import scale
 
-from atoll.learn.horizontal.networks import AtAggregator, AtSite, Mixed, simulate
+from atoll.learn.horizontal.networks import AtAggregator, AtSite, Mixed, fit, simulate
 from atoll.learn.horizontal.networks.seen_updates import PROTOCOL
 from atoll.protocols.secure_sum.totals import Totals
 from atoll.transport.memory import memory_pair
 from atoll.transport.site import init_site
 from tests.learn.horizontal.networks import buffered_process, network_process
-from tests.learn.horizontal.networks.linear import Line, pooled
+from tests.learn.horizontal.networks.linear import Line, pooled, trainers
 from tests.learn.horizontal.networks.network_process import NAMES
 from tests.learn.horizontal.networks.test_buffered import replayed
 from tests.repo.source import ROOT
@@ -78,11 +78,20 @@ def test_three_sites_over_tls_train_what_the_simulation_trains(tmp_path: Path) -
         seen = AtSite(ends[totals.site][0]) if k else AtAggregator({name: pair[1] for name, pair in ends.items()})
         return await network_process.both(totals, own[k], seen)
 
+    by_gossip = [found.pop() for found in got]
     assert got == simulate(NAMES, site)
     assert got[0] == got[1] == got[2]
     whole = pooled(own)
     for model in got[0]:
         assert np.mean(np.sign(whole.x @ np.array(model[:-1])) == whole.y) > 0.9
+    alike = trainers(own)
+
+    async def together(totals: Totals) -> Any:
+        return (await fit(alike[NAMES.index(totals.site)], totals, network_process.ALIKE)).model
+
+    want = simulate(NAMES, together)[0]
+    for model in by_gossip:
+        np.testing.assert_allclose(model, want, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.processes

@@ -10,6 +10,7 @@ from atoll.learn.horizontal.networks.buffers import Buffering, Mixed
 from atoll.learn.horizontal.networks.combine import Average, Quantised, TopBlocks
 from atoll.learn.horizontal.networks.fit import Fitted, Plan, fit
 from atoll.learn.horizontal.networks.flower_trainer import FlowerTrainer
+from atoll.learn.horizontal.networks.gossip import Gossiped, gossip
 from atoll.learn.horizontal.networks.kept import Keeper, Round
 from atoll.learn.horizontal.networks.private import DpSgd, PrivateTrainer, SiteNoise, fit_private
 from atoll.learn.horizontal.networks.robust import CentredClipping, GeometricMedian, NormBound, Seen
@@ -39,6 +40,7 @@ __all__ = [
     "FlowerTrainer",
     "Functions",
     "GeometricMedian",
+    "Gossiped",
     "Keeper",
     "MaskedAverages",
     "Median",
@@ -62,6 +64,7 @@ __all__ = [
     "batch_norms",
     "fit",
     "fit_private",
+    "gossip",
     "hashed_words",
     "linear_contributions",
     "simulate",
