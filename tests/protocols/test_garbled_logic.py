@@ -20,6 +20,7 @@ from atoll.protocols import garbled_circuit as gc
 from atoll.protocols import garbled_logic as logic
 from atoll.protocols.garbled_logic import Party, Target
 from atoll.testing import end_pair, recorded_pair, run_pair, seeded_rng
+from atoll.testing.check_protocol import by_stream
 from atoll.transport.memory import memory_pair
 from atoll.transport.site import init_site
 from tests.protocols.garbled_process import values
@@ -193,7 +194,7 @@ def test_the_largest_does_not_show_in_sizes() -> None:
 
         _, theirs, transcript = play(x, y, ask)
         assert (theirs == 0).all()
-        views.append([(f.sender, f.kind, len(f.header), len(f.payload)) for f in transcript])
+        views.append([(f.sender, f.kind, len(f.header), len(f.payload)) for f in by_stream(transcript)])
     assert views[0] == views[1]
 
 

@@ -13,6 +13,7 @@ from atoll.protocols import hidden_rows as hr
 from atoll.protocols import hidden_table, masked_values
 from atoll.protocols.hidden_rows import Rows
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
+from atoll.testing.check_protocol import by_stream
 from atoll.transport.memory import memory_pair
 from tests.protocols.hidden import balanced, deal_transfers, signed
 
@@ -122,7 +123,7 @@ def test_two_worlds_look_alike_to_both() -> None:
             assert balanced(side.bits)
             assert balanced(np.unpackbits(np.ascontiguousarray(numbers).view(np.uint8)))
             assert len(np.unique(numbers)) == numbers.size
-        seen.append([(f.sender, f.kind, len(f.header), len(f.payload)) for f in transcript])
+        seen.append([(f.sender, f.kind, len(f.header), len(f.payload)) for f in by_stream(transcript)])
     assert seen[0] == seen[1]
 
 

@@ -13,6 +13,7 @@ from atoll.protocols import hidden_totals as ht
 from atoll.protocols import masked_values
 from atoll.protocols.hidden_totals import Opened, Question, Side
 from atoll.testing import ProtocolCheck, check_protocol, end_pair, recorded_pair, run_pair, seeded_rng
+from atoll.testing.check_protocol import by_stream
 from tests.protocols.hidden import deal_transfers
 
 
@@ -209,7 +210,7 @@ def test_two_worlds_with_the_same_noisy_answer_look_alike() -> None:
             ask(a, case, seeded_rng(1)),
             ht.partner(b, case.partner, case.question, rng=seeded_rng(2), noise=lambda _, add=missing: add + 2),
         )
-        seen.append((opened.totals.tolist(), [(f.sender, f.kind, len(f.payload)) for f in transcript]))
+        seen.append((opened.totals.tolist(), [(f.sender, f.kind, len(f.payload)) for f in by_stream(transcript)]))
     assert seen[0] == seen[1]
 
 

@@ -21,6 +21,7 @@ from atoll.protocols.keyword_lookup.table import Cached, Change, Served, digest_
 from atoll.query.database import build, open_database, point_of
 from atoll.query.update import update
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
+from atoll.testing.check_protocol import by_stream
 from atoll.transport.memory import memory_pair
 
 
@@ -338,7 +339,7 @@ def test_a_wrong_answer_looks_like_a_miss_and_changes_nothing(tmp_path: Path) ->
     served, shapes = database(tmp_path, table), []
     for matrix in (served.matrix, np.zeros_like(served.matrix)):
         records, _, transcript = play(replace(served, matrix=matrix, overflow=served.overflow), list(table))
-        shapes.append([(f.sender, f.kind, f.size) for f in transcript])
+        shapes.append([(f.sender, f.kind, f.size) for f in by_stream(transcript)])
     assert shapes[0] == shapes[1]
     assert records.count(None) >= len(table) - len(served.overflow)
 

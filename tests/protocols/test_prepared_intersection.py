@@ -20,6 +20,7 @@ from atoll.protocols import prepared_intersection as unbalanced
 from atoll.protocols import prepared_set
 from atoll.protocols.prepared_set import Allowance, Filter, Prepared
 from atoll.testing import ProtocolCheck, check_protocol, recorded_pair, run_pair, seeded_rng
+from atoll.testing.check_protocol import by_stream
 from atoll.transport.memory import memory_pair
 
 DAY = date(2026, 3, 1)
@@ -110,7 +111,7 @@ def test_ugly_ids_and_several_bins(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_server_sees_other_points_for_the_same_ids() -> None:
     """Two worlds: same sizes whatever is asked, and no point that comes again."""
     transcripts = [play(x, prepared(), seed)[1] for x, seed in ((ids(0, 9), 1), (ids(0, 9), 5), (ids(90, 99), 7))]
-    sizes = [[(f.sender, f.kind, len(f.payload)) for f in transcript] for transcript in transcripts]
+    sizes = [[(f.sender, f.kind, len(f.payload)) for f in by_stream(transcript)] for transcript in transcripts]
     assert sizes[0] == sizes[1] == sizes[2]
     points = {point for t in transcripts for point in _points(t)}
     assert len(points) == 27

@@ -12,6 +12,7 @@ from atoll.protocols.fixed_matrix_product import TO_ASKER, Asker, Facts, Terms, 
 from atoll.protocols.fixed_matrix_product.protocol import asker_setup, owner_setup
 from atoll.protocols.fixed_matrix_product.terms import Agreement
 from atoll.testing import run_pair, seeded_rng
+from atoll.testing.check_protocol import by_stream
 from atoll.testing.lattice import toy_set
 from atoll.testing.links import recorded_pair
 from atoll.transport.memory import memory_pair
@@ -187,5 +188,5 @@ def test_the_scale_is_in_no_message_to_the_owner() -> None:
     shapes = []
     for size in (1.0, 2.0**-60):
         run = play(bins_matrix(1, 1, 1500, 3), vectors(1, 2, 1500) * size, get("H40"), Terms())
-        shapes.append([(frame.kind, frame.header, len(frame.payload)) for frame in run.frames])
+        shapes.append([(frame.kind, frame.header, len(frame.payload)) for frame in by_stream(run.frames)])
     assert shapes[0] == shapes[1]

@@ -17,7 +17,7 @@ from atoll.protocols.shares.dealer import Correction, Order, Seed
 from atoll.protocols.shares.party import Hello, Masked, Opened
 from atoll.protocols.shares.source import Triple
 from atoll.testing import Frame, ProtocolCheck, check_card, check_protocol, end_pair, run_pair, seeded_rng
-from atoll.testing.check_protocol import check_equals_reference, check_faults
+from atoll.testing.check_protocol import by_stream, check_equals_reference, check_faults
 from atoll.transport.memory import memory_pair
 from tests.protocols.shares.runs import play
 from tests.protocols.shares.test_arithmetic import SOURCES, shared
@@ -47,7 +47,7 @@ def test_two_worlds_look_the_same_and_uniform(source: str) -> None:
     seen = []
     for x, y in worlds:
         _, _, transcript = play(lambda p, x=x, y=y: everything(p, x, y), source=source, seed=11)
-        seen.append([(f.sender, f.stream, f.kind, len(f.header), len(f.payload)) for f in transcript])
+        seen.append([(f.sender, f.stream, f.kind, len(f.header), len(f.payload)) for f in by_stream(transcript)])
         for sender in "ab":
             own = [f for f in transcript if f.sender == sender]
             for kind in (Masked, transfers.Corrections, transfers.Tables):
