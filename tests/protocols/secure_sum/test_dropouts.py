@@ -22,6 +22,7 @@ from atoll.protocols.secure_sum.round_keys import KEY, Roster, RoundKeys
 from atoll.protocols.secure_sum.sums import Sums
 from atoll.protocols.secure_sum.totals import SitesLeft
 from atoll.testing import check_card, seeded_rng
+from atoll.testing.check_protocol import by_stream
 from atoll.transport.site import init_site
 from tests.protocols.secure_sum.stars import play as play_star
 from tests.protocols.secure_sum.stars import totals
@@ -495,7 +496,7 @@ def test_of_each_site_a_seed_or_a_key_is_revealed_and_never_both() -> None:
 
 def view(values: Mapping[str, Sequence[float]], seed: int) -> tuple[Any, np.ndarray]:
     _, net = play(totals(values), {"g": ("Reveal",)}, seed=seed)
-    shape = {name: [(f.sender, f.kind, f.size) for f in net.transcripts[name]] for name in net.transcripts}
+    shape = {name: [(f.sender, f.kind, f.size) for f in by_stream(net.transcripts[name])] for name in net.transcripts}
     words = [np.frombuffer(net.sent(name, "Masked")[0].payload, np.uint64) for name in net.transcripts]
     return shape, np.concatenate(words)
 

@@ -15,6 +15,7 @@ from atoll.protocols.secure_sum import lattice
 from atoll.protocols.secure_sum.question import Question
 from atoll.protocols.secure_sum.sums import Sums
 from atoll.testing import check_card, seeded_rng
+from atoll.testing.check_protocol import by_stream
 from tests.protocols.secure_sum.lattices import MEMBERS, adding_words, play, total
 from tests.protocols.secure_sum.stars import play as play_star
 from tests.protocols.secure_sum.stars import totals
@@ -227,7 +228,7 @@ def test_the_hub_sees_uniform_residues_of_one_shape_in_two_worlds(least: int) ->
     for world in worlds:
         ends, net = play({name: one(value) for name, value in world.items()}, least=least)
         assert not ends["c"].any()
-        shapes.append([[(f.sender, f.kind, f.size) for f in net.transcripts[name]] for name in MEMBERS])
+        shapes.append([[(f.sender, f.kind, f.size) for f in by_stream(net.transcripts[name])] for name in MEMBERS])
         for name in MEMBERS:
             for kind, tags in (("PublicPart", 0), ("Ciphertext", 4), ("Partial", 2)):
                 for frame in (f for f in net.sent(name, kind) if f.sender == name):

@@ -20,6 +20,7 @@ from atoll.protocols.secure_sum.sums import Sums, Told
 from atoll.protocols.secure_sum.ties import Box, Sealed, Ties
 from atoll.protocols.secure_sum.totals import Totals
 from atoll.testing import check_card, seeded_rng
+from atoll.testing.check_protocol import by_stream
 from atoll.transport.site import init_site
 from tests.protocols.secure_sum.stars import MEMBERS, VALUES, adding, play, totals
 from tests.protocols.star import HUB, Star, error_of
@@ -348,7 +349,7 @@ def test_a_member_with_a_vector_of_another_size(size: int, tags: int) -> None:
 
 
 def frames(net: Star) -> dict[str, list[tuple[str, str, int]]]:
-    return {name: [(f.sender, f.kind, f.size) for f in net.transcripts[name]] for name in net.transcripts}
+    return {name: [(f.sender, f.kind, f.size) for f in by_stream(net.transcripts[name])] for name in net.transcripts}
 
 
 @pytest.mark.parametrize("checked", [True, False])

@@ -17,6 +17,7 @@ from atoll.learn.horizontal.networks.buffered import PROTOCOL, Joined, Next, Out
 from atoll.learn.horizontal.networks.buffers import Desk, Mixed
 from atoll.protocols.secure_sum import ties
 from atoll.testing import check_card, seeded_rng
+from atoll.testing.check_protocol import by_stream
 from tests.learn.horizontal.networks.linear import Line, skewed_sites
 from tests.learn.horizontal.networks.runs import fit_all
 from tests.protocols.star import HUB, Star, error_of
@@ -217,7 +218,7 @@ def test_what_the_aggregator_sees_does_not_show_whose_update_is_whose() -> None:
     np.testing.assert_array_equal(one[HUB].model, two[HUB].model)
     assert one[HUB].buffers == two[HUB].buffers
     for name in SECONDS:
-        worlds = ([(f.kind, f.sender, f.size) for f in world.transcripts[name]] for world in (net, other))
+        worlds = ([(f.kind, f.sender, f.size) for f in by_stream(world.transcripts[name])] for world in (net, other))
         assert len({tuple(sorted(world)) for world in worlds}) == 1
 
 
