@@ -168,7 +168,7 @@ def test_sites_train_by_themselves_with_noise_of_their_own_and_tell_nothing_exac
 
     async def site(totals: Totals) -> Any:
         mine = parts[totals.sites.index(totals.site)]
-        trainer = TorchTrainer(net(), cross_entropy, (x[mine], y[mine]), (x[:50], y[:50]))
+        trainer = TorchTrainer(net(), cross_entropy, (x[mine], y[mine]), (x, y))
         own = PrivateTrainer(trainer, params, spend=lambda: spends.append(totals.site))
         done = await fit(own, totals, plan)
         with pytest.raises(InputError, match="the noise was made for 12 totals"):
@@ -179,7 +179,7 @@ def test_sites_train_by_themselves_with_noise_of_their_own_and_tell_nothing_exac
     assert (first.model == second.model).all()
     assert sorted(spends) == ["site-0001", "site-0002"]
     assert {(done.train_loss, done.weight) for done in first.rounds} == {(0.0, 2.0)}
-    assert first.rounds[-1].metrics["accuracy"] > 0.8
+    assert first.rounds[-1].metrics["accuracy"] > 0.9
 
 
 def test_whole_sites_are_hidden_by_short_updates_and_noise() -> None:
