@@ -26,9 +26,10 @@ from atoll.core.offload import offload
 from atoll.core.protocol import Card, Protocol
 from atoll.crypto.random import Rng
 from atoll.crypto.word_ring import Masks
+from atoll.protocols.secure_sum.agreement import differ, elsewhere
 from atoll.protocols.secure_sum.attendance import Attendance
 from atoll.protocols.secure_sum.question import PIECE, Question, question_of
-from atoll.protocols.secure_sum.star import LARGEST, covered, differ
+from atoll.protocols.secure_sum.star import LARGEST, covered
 from atoll.protocols.secure_sum.ties import derived
 from atoll.protocols.together import together
 
@@ -168,8 +169,11 @@ class Site:
             for piece in question.pieces if last else [slice(0, 0)]:
                 got = await self.peers[name].recv(Share, words=(AtMost(PIECE),))
                 asked = question_of(name, got.what, got.bits, got.n, got.model, LARGEST)
-                if asked != question or got.bound != bound:
-                    trouble.append(_differ(name, asked, self.site, question))
+                if asked != question:
+                    trouble.append(differ(name, asked, self.site, question))
+                elif got.bound != bound:
+                    trouble.append(elsewhere(name, self.site))
+                if trouble:
                     raise trouble[0]
                 if len(got.seed) != (0 if last else SEED) or got.words.size != piece.stop - piece.start:
                     raise ProtocolError(f"{name} sent a share of another size")
@@ -234,15 +238,6 @@ def _added(question: Question, bound: bytes, shares: Sequence[tuple[bytes, Words
 def _streams(seeds: Sequence[bytes], bound: bytes, *, negative: bool = False) -> Masks:
     keys = [derived(seed, "share", bound) for seed in seeds]
     return Masks(keys, [negative] * len(keys))
-
-
-def _differ(name: str, asked: Question, me: str, question: Question) -> ProtocolError:
-    if asked != question:
-        return differ(name, asked, me, question)
-    return ProtocolError(
-        f"{name} adds in another job, among other sites, or with other options than {me}",
-        cure="All sites must run the same job document.",
-    )
 
 
 async def site(

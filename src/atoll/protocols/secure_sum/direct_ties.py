@@ -13,8 +13,8 @@ from atoll.core.channel import Channel
 from atoll.core.errors import ProtocolError
 from atoll.core.message import U64, Message
 from atoll.crypto.random import Rng
+from atoll.protocols.secure_sum.agreement import differ, elsewhere
 from atoll.protocols.secure_sum.question import Question, question_of
-from atoll.protocols.secure_sum.star import differ
 from atoll.protocols.secure_sum.ties import COMMON, Ties
 from atoll.protocols.together import together
 
@@ -85,10 +85,7 @@ async def receive(peer: Channel, me: str, question: Question, bound: bytes, word
     if asked != question:
         raise differ(peer.peer, asked, me, question)
     if got.bound != bound:
-        raise ProtocolError(
-            f"{peer.peer} adds in another job, among other sites, or with other options than {me}",
-            cure="All sites must run the same job document.",
-        )
+        raise elsewhere(peer.peer, me)
     return got
 
 

@@ -34,6 +34,7 @@ from atoll.crypto.word_ring import Masks, WordRing
 from atoll.protocols import pairwise_keys
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import round_keys, ties
+from atoll.protocols.secure_sum.agreement import changed, ended
 from atoll.protocols.secure_sum.attendance import Attendance
 from atoll.protocols.secure_sum.dropout_card import CARD
 from atoll.protocols.secure_sum.dropout_steps import (
@@ -204,10 +205,7 @@ class Member:
         if self.ties:
             found = await offload(sum_tags.evaluate, total, question.bits, question.n, self._alpha(roster))
             if found != sum_tags.opened(part.tags):
-                raise ProtocolError(
-                    f"{self.hub.peer} passed on a sum that is not that of the sites: {question.what!r}",
-                    cure="The aggregator changed the sum, or a site sent tags that do not fit; do not use the result.",
-                )
+                raise changed(self.hub.peer, question.what)
         return total
 
     def _enough(self, names: Sequence[str], when: str) -> None:
@@ -258,7 +256,7 @@ class Hub:
         """Return the sum of the vectors of all sites that are left; see `star.Member.add`."""
         total = await self._round(question, x)
         if total is None:
-            raise ProtocolError("the other sites add no more", cure="All sites must run the same job document.")
+            raise ended()
         return total
 
     async def serve(self, record: Callable[[Question, tuple[str, ...]], None] = lambda question, sites: None) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from atoll.crypto.random import Rng
 from atoll.protocols import pairwise_keys
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import lattice_keys, ties
+from atoll.protocols.secure_sum.agreement import agreed, changed, ended
 from atoll.protocols.secure_sum.attendance import Attendance
 from atoll.protocols.secure_sum.lattice_card import CARD
 from atoll.protocols.secure_sum.lattice_keys import Keys
@@ -57,8 +59,8 @@ from atoll.protocols.secure_sum.lattice_steps import (
     turn_bound,
 )
 from atoll.protocols.secure_sum.lattice_total import Encrypted
-from atoll.protocols.secure_sum.question import Question, question_of
-from atoll.protocols.secure_sum.star import Total, differ
+from atoll.protocols.secure_sum.question import Question
+from atoll.protocols.secure_sum.star import Total
 from atoll.protocols.secure_sum.ties import Ties
 from atoll.protocols.together import together
 
@@ -231,10 +233,7 @@ class Member:
             got = await self.hub.recv(Phase, phase=shape, tags=(TAGS,))
             tagger = Tagger(self.ties.common, bound, number)
             if not await offload(tagger.fit, "phase", got.phase, got.tags, places):
-                raise ProtocolError(
-                    f"{self.hub.peer} passed on a sum that is not that of the sites: {question.what!r}",
-                    cure="The aggregator changed the sum, or a site sent tags that do not fit; do not use the result.",
-                )
+                raise changed(self.hub.peer, question.what)
             limbs[piece] = await offload(lattice_sum.opened, lattice, got.phase)
         return lattice_sum.words_of(question.bits, limbs)
 
@@ -283,7 +282,7 @@ class Hub:
         """Return the sum of the vectors of all sites that are left; see `star.Member.add`."""
         total = await self._round(question, x)
         if total is None:
-            raise ProtocolError("the other sites add no more", cure="All sites must run the same job document.")
+            raise ended()
         return total
 
     async def serve(self, record: Callable[[Question, tuple[str, ...]], None] = lambda question, sites: None) -> None:
@@ -308,7 +307,8 @@ class Hub:
         peers, attendance, when = self.attendance.peers, self.attendance, f"in sum {self.number}"
         before = attendance.reachable
         asks = await attendance.collect(before, lambda name: peers[name].recv(Ask), when)
-        question = self._agreed(asks, own)
+        bound = partial(Question.bound, context=self.rules.whole, sites=self.rules.members, number=self.number)
+        question = agreed(asks, own, self.site, bound, largest=LARGEST)
         if question is None:
             return None
         lattice = lattice_sum.lattice_of(question.bits)
@@ -328,24 +328,6 @@ class Hub:
         await self._tell(question, encrypted, total, x)  # (8)
         record(question, self.sites)
         return total
-
-    def _agreed(self, asks: Mapping[str, Ask], own: Question | None) -> Question | None:
-        """Return what all sites ask, or None if all have ended."""
-        first, question = "", own
-        for name in sorted(asks):
-            ask = asks[name]
-            ended = not ask.what and not ask.bits
-            asked = None if ended else question_of(name, ask.what, ask.bits, ask.n, ask.model, LARGEST)
-            if question is None and not first:
-                first, question = name, asked
-            if asked != question:
-                raise differ(name, asked, first or self.site, question)
-            if asked and ask.bound != asked.bound(self.rules.whole, self.rules.members, self.number):
-                raise ProtocolError(
-                    f"{name} adds in another job, among other sites, or with other options than {self.site}",
-                    cure="All sites must run the same job document.",
-                )
-        return question
 
     async def _ciphertext(self, name: str, lattice: Lattice, count: int) -> list[Ciphertext]:
         tags, pieces = TAGS if self.rules.adds else 2 * TAGS, []

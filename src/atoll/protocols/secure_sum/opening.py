@@ -12,10 +12,11 @@ from atoll.core.errors import ProtocolError
 from atoll.crypto import secret_shares, sum_tags
 from atoll.crypto.word_ring import WordRing
 from atoll.protocols.secure_sum import round_keys
+from atoll.protocols.secure_sum.agreement import differ, elsewhere
 from atoll.protocols.secure_sum.dropout_steps import Rules, purposes
 from atoll.protocols.secure_sum.question import Question
 from atoll.protocols.secure_sum.round_keys import Roster
-from atoll.protocols.secure_sum.star import Masked, differ
+from atoll.protocols.secure_sum.star import Masked
 
 Words = NDArray[np.uint64]
 Bytes = NDArray[np.uint8]
@@ -55,10 +56,7 @@ class Summed:
         if question != self.question:
             self.trouble = differ(name, question, self.first or self.rules.hub, self.question)
         elif piece.bound != question.bound(self.rules.whole, self.rules.members, self.number):
-            self.trouble = ProtocolError(
-                f"{name} adds in another job, among other sites, or with other options than {self.rules.hub}",
-                cure="All sites must run the same job document.",
-            )
+            self.trouble = elsewhere(name, self.rules.hub)
         return self.trouble is None
 
     def take(self, name: str, question: Question, pieces: Sequence[Masked]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,8 @@ from atoll.crypto.word_ring import Masks, WordRing
 from atoll.protocols import pairwise_keys
 from atoll.protocols.pairwise_keys import Seal
 from atoll.protocols.secure_sum import ties
-from atoll.protocols.secure_sum.question import PIECE, Question, question_of
+from atoll.protocols.secure_sum.agreement import agreed, changed, ended
+from atoll.protocols.secure_sum.question import PIECE, Question
 from atoll.protocols.secure_sum.ties import Box, Sealed, Ties, derived
 from atoll.protocols.together import together
 
@@ -107,10 +109,7 @@ class Member:
         if self.checked:
             found = await offload(sum_tags.evaluate, total, question.bits, question.n, self._alpha(bound))
             if found != sum_tags.opened(received[1]):
-                raise ProtocolError(
-                    f"{self.hub.peer} passed on a sum that is not that of the sites: {question.what!r}",
-                    cure="The aggregator changed the sum, or a site sent tags that do not fit; do not use the result.",
-                )
+                raise changed(self.hub.peer, question.what)
         return total
 
     async def finish(self) -> None:
@@ -168,7 +167,7 @@ class Hub:
         """Return the sum of all sites' vectors, this one's among them; see `Member.add`."""
         total = await self._collect(question, x)
         if total is None:
-            raise ProtocolError("the other sites add no more", cure="All sites must run the same job document.")
+            raise ended()
         return total
 
     async def finish(self) -> None:
@@ -222,33 +221,8 @@ class Hub:
 
     def _agreed(self, pieces: Mapping[str, Masked], own: Question | None) -> Question | None:
         """Return what all sites ask, or None if all have ended."""
-        first, question = "", own
-        for name in sorted(pieces):
-            piece = pieces[name]
-            ended = not piece.what and not piece.bits
-            asked = None if ended else question_of(name, piece.what, piece.bits, piece.n, piece.model, LARGEST)
-            if question is None and not first:
-                first, question = name, asked
-            if asked != question:
-                raise differ(name, asked, first or self.site, question)
-            if asked and piece.bound != asked.bound(self.context, self.sites, self.number):
-                raise ProtocolError(
-                    f"{name} adds in another job, among other sites, or with other options than {self.site}",
-                    cure="All sites must run the same job document.",
-                )
-        return question
-
-
-def differ(name: str, asked: Question | None, other: str, question: Question | None) -> ProtocolError:
-    """Say that two sites add different things; None is nothing."""
-
-    def told(asked: Question | None) -> str:
-        return f"{asked.n:,} numbers of {asked.bits} bits for {asked.what!r}" if asked else "nothing more"
-
-    return ProtocolError(
-        f"{name} adds {told(asked)}, and {other} adds {told(question)}",
-        cure="All sites must run the same steps on the same columns, from the same model.",
-    )
+        bound = partial(Question.bound, context=self.context, sites=self.sites, number=self.number)
+        return agreed(pieces, own, self.site, bound, largest=LARGEST)
 
 
 def _same_sizes(pieces: Mapping[str, Masked], words: int, tags: int) -> None:
