@@ -43,6 +43,11 @@ def frames() -> dict[str, dict[str, Any]]:
     return found
 
 
+def small(name: str, **changes: Any) -> dict[str, Any]:
+    """Sixty rows of a branch, some columns changed."""
+    return {**{key: column[:60] for key, column in frames()[name].items()}, **changes}
+
+
 def pooled(parts: Mapping[str, Mapping[str, Any]], numbers: tuple[str, ...] = NUMBERS) -> NDArray[np.float64]:
     """All rows in one place, as a model sees them: numbers, then 0 and 1 for all categories but the first."""
     columns = [np.concatenate([np.array(part[key], float) for part in parts.values()]) for key in numbers]

@@ -6,8 +6,7 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,13 +59,6 @@ def template(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Bran
     made = Branches.of(tmp_path_factory.mktemp("branches"), parts())
     made.nursery = nursery
     return made
-
-
-@pytest.fixture
-def branches(template: Branches, tmp_path: Path) -> Iterator[Branches]:
-    made = template.copy(tmp_path)
-    yield made
-    made.close()
 
 
 def check_model(kept: Kept, left: Sequence[str]) -> None:

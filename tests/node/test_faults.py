@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,33 +16,13 @@ from atoll.core.errors import ConnectionLost, ContractError, InputError, PeerFai
 from atoll.node import contract
 from atoll.node.kept import load_model
 from atoll.node.steps.compare import _whole
-from tests.node.branches import HIT, Branches, document, frames, label, pooled
+from tests.node.branches import HIT, Branches, document, label, pooled, small
 from tests.node.sites import Ended, finish, until
-from tests.nursery import Nursery
 
 LOGISTIC = {"step": "fit", "model": {"kind": "logistic"}, "columns": ["amount", "housing"]}
 STEPS = ({"step": "describe", "columns": ["housing"]}, LOGISTIC)
 SITES = ("north", "south", "west")
 """The first one aggregates."""
-
-
-def small(name: str, **changes: Any) -> dict[str, Any]:
-    """Sixty rows of a branch, some columns changed."""
-    return {**{key: column[:60] for key, column in frames()[name].items()}, **changes}
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Branches:
-    made = Branches.of(tmp_path_factory.mktemp("branches"), {name: small(name) for name in SITES})
-    made.nursery = nursery
-    return made
-
-
-@pytest.fixture
-def branches(template: Branches, tmp_path: Path) -> Iterator[Branches]:
-    made = template.copy(tmp_path)
-    yield made
-    made.close()
 
 
 def job_of(**compare: Any) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,30 +12,10 @@ from atoll.core.errors import AtollError, InputError, PeerFailed
 from atoll.node import checkpoint
 from atoll.node.job import Job, check
 from atoll.node.steps import build
-from tests.node.branches import HIT, NUMBERS, SPLITS, Branches, document, frames
-from tests.nursery import Nursery
+from tests.node.branches import HIT, NUMBERS, SPLITS, Branches, document, small
 
 LOGISTIC = {"step": "fit", "model": {"kind": "logistic"}, "columns": ["amount", "housing"]}
 LINEAR = {"step": "fit", "model": {"kind": "linear"}, "columns": ["amount", "months"]}
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Branches:
-    made = Branches.of(tmp_path_factory.mktemp("branches"), {name: small(name) for name in SPLITS})
-    made.nursery = nursery
-    return made
-
-
-@pytest.fixture
-def branches(template: Branches, tmp_path: Path) -> Iterator[Branches]:
-    made = template.copy(tmp_path)
-    yield made
-    made.close()
-
-
-def small(name: str, **changes: Any) -> dict[str, Any]:
-    """Sixty rows of a branch, some columns changed."""
-    return {**{key: column[:60] for key, column in frames()[name].items()}, **changes}
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
